@@ -1,0 +1,84 @@
+"""Weights: safetensors for the numbers, a JSON file beside it for everything else."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveal._core.files import atomic_write, read_input, write_json
+from foveal.errors import ArgumentError
+
+FORMAT_VERSION = 1
+MAX_BYTES = 64 << 20
+
+
+def packaged(name: str) -> Path:
+    """Return the path of the weights that ship with Foveal under `name`.
+
+    Raises:
+        ArgumentError: there are none of that name; the message lists those that exist.
+    """
+    folder = Path(__file__).parent.parent / "weights"
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        known = sorted(p.stem for p in folder.glob("*.safetensors"))
+        raise ArgumentError(f"weights: name is {name!r}, must be one of {known} or a path")
+    return path
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Write `tensors` to `path` (.safetensors) and `config` to the JSON file beside it.
+
+    The JSON holds the format version, the SHA-256 of the tensors' file and `config`.
+    """
+    from safetensors.torch import save
+
+    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+    write_json(
+        path.with_suffix(".json"),
+        {
+            "format_version": FORMAT_VERSION,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "config": config,
+        },
+    )
+
+
+def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what `save_weights` wrote, after its size and SHA-256 were checked.
+
+    Returns: the config and the tensors (fp16 is widened to fp32).
+
+    Raises:
+        ArgumentError: a file is missing, damaged, too large or of another format version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = read_input(path, what="weights")
+    sidecar = read_input(path.with_suffix(".json"), what="weights config")
+    if path.stat().st_size > MAX_BYTES:
+        raise ArgumentError(f"weights: {path} has {path.stat().st_size} bytes, at most {MAX_BYTES}")
+    try:
+        meta = json.loads(sidecar.read_text())
+        version, digest, config = meta["format_version"], meta["sha256"], meta["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArgumentError(f"weights config: {sidecar} cannot be read ({error!r})") from error
+    if version != FORMAT_VERSION:
+        raise ArgumentError(
+            f"weights config: {sidecar} has format_version {version}, must be {FORMAT_VERSION}; "
+            "use the Foveal version that wrote it"
+        )
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ArgumentError(f"weights: {path} does not match its SHA-256; get the file again")
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise ArgumentError(f"weights: {path} is not a safetensors file ({error})") from error
+    return config, {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}

@@ -1,0 +1,1 @@
+"""Data: packaged samples, sensor noise, texts."""
