@@ -1,0 +1,126 @@
+"""Exact attention over the cells that a layout keeps."""
+
+import math
+from typing import Literal, overload
+
+from jaxtyping import Float
+from torch import Tensor
+
+from foveal.attention.block_sparse.cpu import block_sparse_cpu
+from foveal.attention.layout import BlockLayout, check_sizes
+from foveal.attention.reference import block_sparse_reference
+from foveal.errors import ArgumentError, ShapeError, UnsupportedError
+
+Impl = Literal["auto", "reference", "cpu", "triton"]
+
+
+@overload
+def block_sparse_attention(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    v: Float[Tensor, "b g t e"],
+    layout: BlockLayout,
+    *,
+    scale: float | None = None,
+    impl: Impl = "auto",
+    return_lse: Literal[False] = False,
+) -> Float[Tensor, "b h s e"]: ...
+
+
+@overload
+def block_sparse_attention(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    v: Float[Tensor, "b g t e"],
+    layout: BlockLayout,
+    *,
+    scale: float | None = None,
+    impl: Impl = "auto",
+    return_lse: Literal[True],
+) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
+
+
+@overload
+def block_sparse_attention(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    v: Float[Tensor, "b g t e"],
+    layout: BlockLayout,
+    *,
+    scale: float | None = None,
+    impl: Impl = "auto",
+    return_lse: bool,
+) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
+
+
+def block_sparse_attention(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    v: Float[Tensor, "b g t e"],
+    layout: BlockLayout,
+    *,
+    scale: float | None = None,
+    impl: Impl = "auto",
+    return_lse: bool = False,
+) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]:
+    """Attend to the cells that `layout` keeps, and to no others.
+
+    o_i = softmax(scale * q_i K_S(i)^T) V_S(i), with S(i) the keys of the cells kept for row i that
+    the layout's token rule allows.
+
+    Args:
+        q: Queries, fp16, bf16, fp32 or fp64. h must be a multiple of g.
+        k: Keys, dtype and device of `q`; grouped heads stay grouped.
+        v: Values, dtype and device of `q`.
+        layout: Kept 64-token cells; 64 need not divide s and t.
+        scale: Logit factor, unitless. Default 1/sqrt(d).
+        impl: "reference" (fp64 loops, slow), "cpu" (gathered cells and torch SDPA; differentiable,
+            any device), "auto" (the fastest that applies, today "cpu").
+        return_lse: Also return the natural log-sum-exp of the scaled logits, fp32.
+
+    Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any cell is 0, lse -inf.
+
+    Raises:
+        ShapeError: q, k, v or the layout disagree; names the argument.
+        ArgumentError: `impl` is unknown, or dtypes or devices differ.
+        UnsupportedError: `impl="triton"`, which does not exist yet.
+
+    Accuracy: error against fp64 is at most twice that of the reference run in the dtype of `q`.
+    Cost: proportional to the kept cells; 64 MiB of working memory beside the padded inputs.
+    """
+    fn = "block_sparse_attention"
+    check_sizes(fn, q, k)
+    b, h, s, d = q.shape
+    if v.ndim != 4 or v.shape[:3] != k.shape[:3]:
+        raise ShapeError(
+            f"{fn}: v has shape {tuple(v.shape)}, must be {tuple(k.shape[:3])} + (e,); "
+            "pass the values of the same keys"
+        )
+    for name, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype or x.device != q.device:
+            raise ArgumentError(
+                f"{fn}: {name} is {x.dtype} on {x.device}, must be {q.dtype} on {q.device} as q; "
+                "convert it"
+            )
+    if (layout.shape[:2], layout.num_queries, layout.num_keys) != ((b, h), s, k.shape[2]):
+        raise ShapeError(
+            f"{fn}: layout is {layout.shape[0]} x {layout.shape[1]} heads over "
+            f"{layout.num_queries} x {layout.num_keys} tokens, must be {b} x {h} heads over {s} x "
+            f"{k.shape[2]} tokens; build it for these q and k"
+        )
+    scale = 1 / math.sqrt(d) if scale is None else scale
+    if impl == "triton":
+        raise UnsupportedError(
+            f'{fn}: impl is "triton", which this version does not have; use impl="cpu" (plain '
+            'torch, any device) or impl="auto"'
+        )
+    if impl == "reference":
+        out, sums = block_sparse_reference(q, k, v, layout, scale=scale)
+        out, lse = out.to(q.dtype), sums.float()
+    elif impl in ("auto", "cpu"):
+        out, lse = block_sparse_cpu(q, k, v, layout, scale=scale, return_lse=return_lse)
+    else:
+        raise ArgumentError(
+            f'{fn}: impl is {impl!r}, must be "auto", "reference", "cpu" or "triton"; pick one'
+        )
+    return (out, lse) if return_lse and lse is not None else out

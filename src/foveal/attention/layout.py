@@ -1,0 +1,286 @@
+"""Which 64-token cells of an attention matrix are kept: one bit per (batch, head, cell, cell)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from foveal.errors import ArgumentError, ShapeError
+
+CELL = 64
+"""Tokens per cell, on the query and on the key axis."""
+
+_BIT_WEIGHTS = (1, 2, 4, 8, 16, 32, 64, 128)
+_ROWS_AT_ONCE = 64
+
+
+def num_cells(num_tokens: int) -> int:
+    """Return how many 64-token cells cover `num_tokens` tokens; the last may be partly filled."""
+    return -(-num_tokens // CELL)
+
+
+def _pack(kept: Bool[Tensor, "*rows m"]) -> Tensor:
+    m = kept.shape[-1]
+    padded = torch.nn.functional.pad(kept.to(torch.uint8), (0, -m % 8))
+    weights = torch.tensor(_BIT_WEIGHTS, dtype=torch.uint8, device=kept.device)
+    return (padded.unflatten(-1, (-1, 8)) * weights).sum(-1, dtype=torch.uint8)
+
+
+def _unpack(bits: Tensor, m: int) -> Bool[Tensor, "*rows m"]:
+    weights = torch.tensor(_BIT_WEIGHTS, dtype=torch.uint8, device=bits.device)
+    return (bits[..., None] & weights).ne(0).flatten(-2)[..., :m]
+
+
+def check_sizes(fn: str, q: Tensor, k: Tensor) -> None:
+    """Raise ShapeError unless `q` is (b, h, s, d) and `k` is (b, g, t, d) with g dividing h."""
+    if q.ndim != 4:
+        raise ShapeError(
+            f"{fn}: q has shape {tuple(q.shape)}, must be (b, h, s, d); add the missing axes"
+        )
+    b, h, _, d = q.shape
+    wanted = f"({b}, g, t, {d}) with g dividing h={h}"
+    if k.ndim != 4 or k.shape[0] != b or k.shape[3] != d or k.shape[1] < 1 or h % k.shape[1]:
+        raise ShapeError(
+            f"{fn}: k has shape {tuple(k.shape)}, must be {wanted}; repeat or drop key heads"
+        )
+    if min(q.shape) < 1 or min(k.shape) < 1:
+        raise ShapeError(
+            f"{fn}: q has shape {tuple(q.shape)} and k has shape {tuple(k.shape)}, "
+            "must have no empty axis; pass at least one token"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BlockLayout:
+    """The kept cells of an attention matrix, and the token rule that holds inside them.
+
+    A token pair (query i, key j) is attended when its cell is kept *and* the rule allows it. The
+    rule is bottom-right causal when `causal` (query i sees keys j <= i + t - s), and a sliding
+    window of `span` tokens when that is set (j > i + t - s - span). Cells that the rule empties
+    are never kept. Build one with `dense`, `causal_like`, `from_bool` or `window`.
+
+    Attributes:
+        bits: uint8, (b, h, n, ceil(m / 8)); bit c of byte a says that key cell 8a + c is kept.
+        num_queries: s, in tokens; 64 need not divide it.
+        num_keys: t, in tokens; 64 need not divide it.
+        causal: Whether the bottom-right causal rule holds.
+        span: Width of the sliding window in tokens, or None. Only with `causal`.
+
+    Memory: b * h * n * m / 8 bytes (17 MB at 131072 tokens and 32 heads).
+    """
+
+    bits: Tensor
+    num_queries: int
+    num_keys: int
+    causal: bool
+    span: int | None = None
+
+    # --- constructors -----------------------------------------------------------------------
+
+    @classmethod
+    def from_bool(
+        cls,
+        kept: Bool[Tensor, "b h n m"],
+        *,
+        num_queries: int,
+        num_keys: int,
+        causal: bool = True,
+        span: int | None = None,
+    ) -> "BlockLayout":
+        """Build a layout from one boolean per cell; cells outside the token rule are cleared.
+
+        Args:
+            kept: True where the 64 x 64 cell (query cell n, key cell m) is kept.
+            num_queries: Tokens on the query axis, n = ceil(num_queries / 64).
+            num_keys: Tokens on the key axis, m = ceil(num_keys / 64).
+            causal: Apply the bottom-right causal rule.
+            span: Sliding window in tokens, or None.
+
+        Raises:
+            ShapeError: `kept` does not have the number of cells that the token counts imply.
+            ArgumentError: `span` is below 1 or given without `causal`.
+        """
+        wanted = (num_cells(num_queries), num_cells(num_keys))
+        if kept.ndim != 4 or tuple(kept.shape[2:]) != wanted or kept.dtype != torch.bool:
+            raise ShapeError(
+                f"BlockLayout.from_bool: kept is {kept.dtype} of shape {tuple(kept.shape)}, must "
+                f"be torch.bool of shape (b, h, {wanted[0]}, {wanted[1]}); one entry per cell"
+            )
+        if span is not None and (span < 1 or not causal):
+            raise ArgumentError(
+                f"BlockLayout.from_bool: span is {span} with causal={causal}, must be None or at "
+                "least 1 with causal=True; drop span"
+            )
+        bounds = cls(kept.new_zeros((1,)), num_queries, num_keys, causal, span)
+        bits = torch.cat(
+            [
+                _pack(kept[:, :, rows] & bounds._visible_pairs(rows, kept.device).gt(0))
+                for rows in bounds._row_chunks()
+            ],
+            dim=2,
+        )
+        return cls(bits, num_queries, num_keys, causal, span)
+
+    @classmethod
+    def dense(
+        cls, q: Tensor, k: Tensor, *, causal: bool = False, span: int | None = None
+    ) -> "BlockLayout":
+        """Keep every cell that the token rule allows, for q (b, h, s, d) and k (b, g, t, d)."""
+        check_sizes("BlockLayout.dense", q, k)
+        b, h, s, _ = q.shape
+        t = k.shape[2]
+        one = torch.ones(1, 1, num_cells(s), num_cells(t), dtype=torch.bool, device=q.device)
+        layout = cls.from_bool(one, num_queries=s, num_keys=t, causal=causal, span=span)
+        bits = layout.bits.expand(b, h, -1, -1).contiguous()
+        return cls(bits, s, t, causal, span)
+
+    @classmethod
+    def causal_like(cls, q: Tensor, k: Tensor, *, span: int | None = None) -> "BlockLayout":
+        """Keep every cell under the bottom-right diagonal of q (b, h, s, d) and k (b, g, t, d)."""
+        return cls.dense(q, k, causal=True, span=span)
+
+    @classmethod
+    def window(
+        cls, q: Tensor, k: Tensor, *, sink: int, window: int, causal: bool = True
+    ) -> "BlockLayout":
+        """Keep the cells that touch the first `sink` keys or the nearest `window` keys.
+
+        Args:
+            q, k: Tensors whose shapes (b, h, s, d) and (b, g, t, d) the layout is for.
+            sink: Leading key tokens that every query keeps, at least 0.
+            window: Tokens on the causal side (on both sides without `causal`) of each query that
+                are kept, at least 1. Whole cells are kept, so up to 63 more tokens stay.
+            causal: Apply the bottom-right causal rule.
+
+        Raises:
+            ArgumentError: `sink` or `window` is too small.
+        """
+        check_sizes("BlockLayout.window", q, k)
+        if sink < 0 or window < 1:
+            raise ArgumentError(
+                f"BlockLayout.window: sink is {sink} and window is {window}, must be at least 0 "
+                "and at least 1; widen them"
+            )
+        b, h, s, _ = q.shape
+        t = k.shape[2]
+        n, m = num_cells(s), num_cells(t)
+        first = torch.arange(n, device=q.device)[:, None] * CELL + (t - s)
+        last = torch.minimum(first + CELL, torch.tensor(t, device=q.device)) - 1
+        left = torch.arange(m, device=q.device)[None, :] * CELL
+        near = (left + CELL > first - window + 1) & (left < last + (1 if causal else window))
+        kept = (near | (left < sink)).expand(b, h, n, m)
+        return cls.from_bool(kept, num_queries=s, num_keys=t, causal=causal)
+
+    # --- reading ----------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(b, h, n, m): batch, query heads, query cells, key cells."""
+        b, h, n, _ = self.bits.shape
+        return b, h, n, num_cells(self.num_keys)
+
+    def to_bool(self, rows: slice | None = None) -> Bool[Tensor, "b h n m"]:
+        """Return one boolean per cell, of all query cells or of the slice `rows` of them."""
+        bits = self.bits if rows is None else self.bits[:, :, rows]
+        return _unpack(bits, num_cells(self.num_keys))
+
+    @property
+    def num_kept(self) -> int:
+        """Kept cells, summed over batch, heads and query cells."""
+        return sum(int(self.to_bool(rows).sum()) for rows in self._row_chunks())
+
+    @property
+    def num_full(self) -> int:
+        """Cells that a dense attention under the same token rule would compute."""
+        b, h, _, _ = self.shape
+        visible = (self._visible_pairs(r, self.bits.device).gt(0).sum() for r in self._row_chunks())
+        return b * h * sum(int(v) for v in visible)
+
+    @property
+    def density(self) -> float:
+        """Kept fraction of the token pairs that the token rule allows, in [0, 1]."""
+        kept = full = 0
+        b, h, _, _ = self.shape
+        for rows in self._row_chunks():
+            pairs = self._visible_pairs(rows, self.bits.device)
+            kept += int((self.to_bool(rows) * pairs).sum())
+            full += b * h * int(pairs.sum())
+        return kept / full if full else 1.0
+
+    def token_rule(
+        self, queries: Int[Tensor, " r"], keys: Int[Tensor, " c"]
+    ) -> Bool[Tensor, "r c"]:
+        """Return which of the given token pairs the causal and window rule allows.
+
+        Positions past the real tokens may be asked for: keys at `num_keys` and beyond are False.
+        """
+        limit = queries[:, None] + (self.num_keys - self.num_queries)
+        allowed = (keys < self.num_keys)[None, :].expand(len(queries), -1)
+        if self.causal:
+            allowed = allowed & (keys[None, :] <= limit)
+        if self.span is not None:
+            allowed = allowed & (keys[None, :] > limit - self.span)
+        return allowed
+
+    # --- combining --------------------------------------------------------------------------
+
+    def __or__(self, other: "BlockLayout") -> "BlockLayout":
+        """Keep the cells that either layout keeps. Both must have the same sizes and rule."""
+        self._check_same(other, "|")
+        return BlockLayout(
+            self.bits | other.bits, self.num_queries, self.num_keys, self.causal, self.span
+        )
+
+    def __and__(self, other: "BlockLayout") -> "BlockLayout":
+        """Keep the cells that both layouts keep. Both must have the same sizes and rule."""
+        self._check_same(other, "&")
+        return BlockLayout(
+            self.bits & other.bits, self.num_queries, self.num_keys, self.causal, self.span
+        )
+
+    def _check_same(self, other: "BlockLayout", sign: str) -> None:
+        mine = (self.bits.shape, self.num_queries, self.num_keys, self.causal, self.span)
+        theirs = (other.bits.shape, other.num_queries, other.num_keys, other.causal, other.span)
+        if mine != theirs:
+            raise ShapeError(
+                f"BlockLayout {sign}: other is {other.shape} over {other.num_queries} x "
+                f"{other.num_keys} tokens (causal={other.causal}, span={other.span}), must be "
+                f"{self.shape} over {self.num_queries} x {self.num_keys} tokens "
+                f"(causal={self.causal}, span={self.span}); build both for the same q and k"
+            )
+
+    # --- internals --------------------------------------------------------------------------
+
+    def _row_chunks(self) -> Iterator[slice]:
+        for start in range(0, num_cells(self.num_queries), _ROWS_AT_ONCE):
+            yield slice(start, min(start + _ROWS_AT_ONCE, num_cells(self.num_queries)))
+
+    def _visible_pairs(self, rows: slice, device: torch.device) -> Int[Tensor, "n m"]:
+        """Token pairs per cell that the rule allows, for some query cells."""
+        queries = torch.arange(
+            rows.start * CELL, min(rows.stop * CELL, self.num_queries), device=device
+        )
+        limit = queries + (self.num_keys - self.num_queries)
+        stop = limit.add(1).clamp(0, self.num_keys) if self.causal else limit * 0 + self.num_keys
+        start = limit * 0 if self.span is None else (limit - self.span + 1).clamp_min(0)
+        left = torch.arange(num_cells(self.num_keys), device=device) * CELL
+        overlap = torch.minimum(stop[:, None], left + CELL) - torch.maximum(start[:, None], left)
+        overlap = torch.nn.functional.pad(overlap.clamp_min(0), (0, 0, 0, -len(queries) % CELL))
+        return overlap.unflatten(0, (-1, CELL)).sum(1)
+
+    def __repr__(self) -> str:
+        """Return sizes, density and the pattern of the first head on at most 16 x 32 marks."""
+        b, h, n, m = self.shape
+        rule = "causal" if self.causal else "full"
+        rule += f", span={self.span}" if self.span is not None else ""
+        head = (
+            f"BlockLayout({b} x {h} heads, {self.num_queries} x {self.num_keys} tokens, {rule}, "
+            f"density={self.density:.3f})"
+        )
+        picture = self.to_bool()[:1, :1].float()
+        size = (min(n, 16), min(m, 32))
+        shade = torch.nn.functional.adaptive_avg_pool2d(picture, size)[0, 0]
+        lines = ["".join(" .:+#"[min(4, int(x * 4 + 0.999))] for x in row) for row in shade]
+        return "\n".join([head, *lines])
