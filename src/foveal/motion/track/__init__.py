@@ -1,0 +1,1 @@
+"""Trackers: kinematic clean-up and simulated control."""

@@ -1,0 +1,38 @@
+"""The contact plan: which foot is planted when, and as runs of frames."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveal.motion.director.commands import CONTACTS, Keyframe
+
+
+def contact_plan(keyframes: Sequence[Keyframe], times: NDArray) -> NDArray[np.bool_]:
+    """Spread the contacts of keyframes over frames.
+
+    A keyframe's contacts hold during the interval that ends at it. At the instant between two
+    intervals a foot counts as planted if it is in either.
+
+    Args:
+        keyframes: The plan; the first one is at time 0.
+        times: Frame times (frames,), s.
+
+    Returns: (frames, 2), left and right.
+    """
+    keys = np.cumsum([key.dt if i else 0.0 for i, key in enumerate(keyframes)])
+    out = np.zeros((len(times), 2), bool)
+    for i in range(1, len(keyframes)):
+        inside = (times >= keys[i - 1] - 1e-9) & (times <= keys[i] + 1e-9)
+        for foot, name in enumerate(CONTACTS):
+            if name in keyframes[i].contacts:
+                out[inside, foot] = True
+    if len(keyframes) == 1:
+        out[:] = [name in keyframes[0].contacts for name in CONTACTS]
+    return out
+
+
+def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
+    """Split a row of flags into (first frame, one past the last, flag)."""
+    edges = [0, *(np.flatnonzero(np.diff(flags.astype(np.int8))) + 1), len(flags)]
+    return [(int(a), int(b), bool(flags[a])) for a, b in zip(edges, edges[1:], strict=False)]

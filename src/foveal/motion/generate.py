@@ -1,0 +1,142 @@
+"""The whole path: instruction, keyframes, in-fill, tracking, clip."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from foveal.errors import ArgumentError, UnsupportedError
+from foveal.motion.clip import Clip
+from foveal.motion.director.providers import Provider, Scripted
+from foveal.motion.inbetween import Method, fill, resolve
+from foveal.motion.metrics import score
+from foveal.motion.skeleton import humanoid
+from foveal.motion.track.kinematic import track_kinematic
+from foveal.receipt import Receipt
+
+Track = Literal["mpc", "kinematic"]
+MAX_SECONDS = 120.0
+
+
+def generate(
+    instruction: str,
+    *,
+    provider: Provider | None = None,
+    scene: str | None = None,
+    track: Track = "mpc",
+    seed: int = 0,
+    fps: float = 30,
+    method: Method = "smooth",
+    num_samples: int = 96,
+    time_budget_s: float | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Clip:
+    """Make a clip of a figure that does what an instruction says.
+
+    Args:
+        instruction: English, for example "bow and then wave with the left hand".
+        provider: Who decides the keyframes. Default `Scripted()`: the hand-written library.
+        scene: Must be None; scenes are not built.
+        track: "mpc" simulates the figure in MuJoCo and steers it with sampled control (needs the
+            `motion` extra); "kinematic" is immediate, without physics.
+        seed: Seed of the sampled control; "kinematic" gives the same clip for any.
+        fps: Frames a second, in [5, 120].
+        method: In-fill between keyframes; "linear" is the paper's.
+        num_samples: Simulated candidates of each control step, in [8, 4096]; "mpc" only.
+        time_budget_s: Stop steering after this many seconds; the rest is simulated without
+            look-ahead and the status says so. None: no limit. "mpc" only.
+        progress: Called with the finished fraction in [0, 1].
+
+    Returns: The clip. `clip.status` is "kinematic", "tracked", or says when the figure fell; a
+    fall is returned and never hidden. `clip.receipt.loss` is the tracking error, m ("mpc").
+
+    Raises:
+        ArgumentError: empty instruction, or an argument out of range.
+        ProviderError: the provider does not know what to do.
+        UnsupportedError: `scene` is given.
+        MissingExtraError: `track="mpc"` without MuJoCo.
+
+    Source: Zhang et al., "FreeMotion: MoCap-Free Human Motion Synthesis with Multimodal Large
+    Language Models", ECCV 2024, arXiv:2406.10740. Differs: a scripted director in place of a
+    language model, contact-pinned smooth in-fill, and predictive control in place of a trained
+    tracker.
+    """
+    if scene is not None:
+        raise UnsupportedError(
+            f"generate: scene is {scene!r}, must be None; only the empty floor is built"
+        )
+    if track not in ("mpc", "kinematic"):
+        raise ArgumentError(f"generate: track is {track!r}, must be 'mpc' or 'kinematic'; pick one")
+    if not 5 <= fps <= 120:
+        raise ArgumentError(f"generate: fps is {fps}, must be in [5, 120]; 30 is usual")
+    if not 8 <= num_samples <= 4096:
+        raise ArgumentError(
+            f"generate: num_samples is {num_samples}, must be in [8, 4096]; 96 is usual"
+        )
+    if time_budget_s is not None and not time_budget_s > 0:
+        raise ArgumentError(f"generate: time_budget_s is {time_budget_s}, must be > 0 or None")
+    started = time.perf_counter()
+    if provider is None:
+        provider = Scripted()
+    elif not isinstance(provider, Provider):
+        raise ArgumentError(
+            f"generate: provider is {provider!r}, must have a method plan(instruction); "
+            "pass motion.Scripted()"
+        )
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise ArgumentError(f"generate: instruction is {instruction!r}, must be words")
+    plan = provider.plan(instruction)
+    skeleton = humanoid()
+    poses = resolve(plan.keyframes, skeleton)
+    if poses.times[-1] > MAX_SECONDS:
+        raise ArgumentError(
+            f"generate: instruction needs {poses.times[-1]:.0f} s, must be at most "
+            f"{MAX_SECONDS:.0f} s; split it"
+        )
+    frames = fill(poses, skeleton, fps=fps, method=method)
+    frames, contacts = track_kinematic(skeleton, plan.keyframes, frames, fps=fps)
+    clip = Clip(
+        skeleton,
+        float(fps),
+        frames.root_positions,
+        frames.root_rotations,
+        frames.angles,
+        np.asarray(contacts),
+        poses.times,
+        instruction.strip(),
+        plan.actions,
+    )
+    details: dict[str, Any] = {"track": track, "provider": plan.provider, "method": method}
+    if track == "mpc":
+        from foveal.motion.track.mpc import track_mpc
+
+        clip, spent = track_mpc(
+            clip,
+            seed=seed,
+            num_samples=num_samples,
+            time_budget_s=time_budget_s,
+            progress=progress,
+        )
+        details |= spent
+    elif progress is not None:
+        progress(1.0)
+    scores = score(clip)
+    details |= {
+        "status": clip.status,
+        "predicates": scores["predicates"],
+        "predicate_failures": scores["predicate_failures"],
+    }
+    loss = scores["tracking_error"]
+    receipt = Receipt(
+        stage="motion",
+        unit="keyframes",
+        spent=float(len(plan.keyframes)),
+        full=float(clip.num_frames),
+        loss=loss if isinstance(loss, float) else None,
+        loss_metric="tracking error (m)" if isinstance(loss, float) else "",
+        seconds=time.perf_counter() - started,
+        details=details,
+    )
+    return replace(clip, receipt=receipt)
