@@ -148,7 +148,8 @@ class BlockLayout:
         """Keep the cells that touch the first `sink` keys or the nearest `window` keys.
 
         Args:
-            q, k: Tensors whose shapes (b, h, s, d) and (b, g, t, d) the layout is for.
+            q: Queries (b, h, s, d) that the layout is for; only the shape and device count.
+            k: Keys (b, g, t, d).
             sink: Leading key tokens that every query keeps, at least 0.
             window: Tokens on the causal side (on both sides without `causal`) of each query that
                 are kept, at least 1. Whole cells are kept, so up to 63 more tokens stay.
@@ -197,6 +198,11 @@ class BlockLayout:
         b, h, _, _ = self.shape
         visible = (self._visible_pairs(r, self.bits.device).gt(0).sum() for r in self._row_chunks())
         return b * h * sum(int(v) for v in visible)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every cell that the token rule allows is kept, so that attention is dense."""
+        return self.num_kept == self.num_full
 
     @property
     def density(self) -> float:

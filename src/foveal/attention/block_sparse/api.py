@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foveal.attention.block_sparse.cpu import block_sparse_cpu
+from foveal.attention.block_sparse.dense import dense_attention
 from foveal.attention.layout import BlockLayout, check_sizes
 from foveal.attention.reference import block_sparse_reference
 from foveal.errors import ArgumentError, ShapeError, UnsupportedError
@@ -75,7 +76,8 @@ def block_sparse_attention(
         layout: Kept 64-token cells; 64 need not divide s and t.
         scale: Logit factor, unitless. Default 1/sqrt(d).
         impl: "reference" (fp64 loops, slow), "cpu" (gathered cells and torch SDPA; differentiable,
-            any device), "auto" (the fastest that applies, today "cpu").
+            any device), "auto" (the fastest that applies: torch SDPA when every cell is kept,
+            otherwise "cpu").
         return_lse: Also return the natural log-sum-exp of the scaled logits, fp32.
 
     Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any cell is 0, lse -inf.
@@ -117,6 +119,9 @@ def block_sparse_attention(
     if impl == "reference":
         out, sums = block_sparse_reference(q, k, v, layout, scale=scale)
         out, lse = out.to(q.dtype), sums.float()
+    elif impl == "auto" and not return_lse and layout.is_full:
+        causal, span = layout.causal, layout.span
+        out, lse = dense_attention(q, k, v, causal=causal, scale=scale, span=span), None
     elif impl in ("auto", "cpu"):
         out, lse = block_sparse_cpu(q, k, v, layout, scale=scale, return_lse=return_lse)
     else:

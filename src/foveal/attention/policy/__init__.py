@@ -1,0 +1,8 @@
+"""Policies: which cells to keep."""
+
+from foveal.attention.policy.base import Policy
+from foveal.attention.policy.combine import Both, Either
+from foveal.attention.policy.window import Window
+from foveal.attention.policy.xattention import XAttention
+
+__all__ = ["Both", "Either", "Policy", "Window", "XAttention"]

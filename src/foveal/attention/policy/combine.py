@@ -1,0 +1,46 @@
+"""Unions and intersections of policies."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foveal.attention.layout import BlockLayout
+from foveal.attention.policy.base import Policy
+
+
+@dataclass(frozen=True)
+class Either(Policy):
+    """Keep the cells that `first` or `second` keeps. Written `first | second`."""
+
+    first: Policy
+    second: Policy
+
+    def layout(
+        self, q: Tensor, k: Tensor, *, causal: bool = True, scale: float | None = None
+    ) -> BlockLayout:
+        """Return the union; see `Policy.layout`."""
+        one = self.first.layout(q, k, causal=causal, scale=scale)
+        return one | self.second.layout(q, k, causal=causal, scale=scale)
+
+    def scoring_cost(self, num_full: int) -> float:
+        """Return the sum of both costs."""
+        return self.first.scoring_cost(num_full) + self.second.scoring_cost(num_full)
+
+
+@dataclass(frozen=True)
+class Both(Policy):
+    """Keep the cells that `first` and `second` keep. Written `first & second`."""
+
+    first: Policy
+    second: Policy
+
+    def layout(
+        self, q: Tensor, k: Tensor, *, causal: bool = True, scale: float | None = None
+    ) -> BlockLayout:
+        """Return the intersection; see `Policy.layout`."""
+        one = self.first.layout(q, k, causal=causal, scale=scale)
+        return one & self.second.layout(q, k, causal=causal, scale=scale)
+
+    def scoring_cost(self, num_full: int) -> float:
+        """Return the sum of both costs."""
+        return self.first.scoring_cost(num_full) + self.second.scoring_cost(num_full)

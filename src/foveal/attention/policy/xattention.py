@@ -1,0 +1,158 @@
+"""XAttention: keep the cells that hold a given fraction of the predicted attention mass."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells
+from foveal.attention.policy.base import Policy
+from foveal.attention.score.api import iter_block_mass
+from foveal.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class XAttention(Policy):
+    """Score tiles along their antidiagonals and keep the smallest set of cells reaching a mass.
+
+    Per head and row of blocks: the diagonal block and the first block are kept, then others by
+    falling mass until the kept mass, forced blocks included, reaches `threshold` of the row's
+    total; the block that crosses is kept.
+
+    Args:
+        stride: S, a divisor of 64. Scoring costs 1/S of a block product per cell; larger strides
+            are cheaper and coarser.
+        threshold: Mass fraction in [0, 1], one for all query heads or a tuple of one per head.
+            1 keeps everything (dense, exactly); 0 keeps the forced blocks.
+        block: Tokens per selected block, 64 or 128 (the paper's). 128 selects 2 x 2 cells at once.
+        keep_sink: Always keep the block of the first keys.
+        keep_diagonal: Always keep the blocks on the bottom-right diagonal. Only when causal.
+        alternate: Alternate the sampled residue, so that slashes at even distances are seen.
+        dense_below: Keys below which everything is kept, since selecting costs more than it saves.
+
+    Raises: ArgumentError: a value is out of range.
+    Source: Xu et al., "XAttention: Block Sparse Attention with Antidiagonal Scoring", ICML 2025,
+        arXiv:2503.16428. Differs: 64-token blocks by default, `alternate`, `dense_below`.
+    """
+
+    stride: int = 16
+    threshold: float | tuple[float, ...] = 0.9
+    block: int = 64
+    keep_sink: bool = True
+    keep_diagonal: bool = True
+    alternate: bool = True
+    dense_below: int = 1024
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.stride < 1 or CELL % self.stride:
+            raise ArgumentError(
+                f"XAttention: stride is {self.stride}, must be a power of two from 1 to {CELL}; "
+                "use 8 or 16"
+            )
+        values = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
+        if not values or not all(0 <= x <= 1 for x in values):
+            raise ArgumentError(
+                f"XAttention: threshold is {self.threshold}, must lie in [0, 1]; use 0.9"
+            )
+        if self.block not in (CELL, 2 * CELL):
+            raise ArgumentError(
+                f"XAttention: block is {self.block}, must be {CELL} or {2 * CELL}; use {CELL}"
+            )
+        if self.dense_below < 0:
+            raise ArgumentError(
+                f"XAttention: dense_below is {self.dense_below}, must be >= 0; use 0 for never"
+            )
+
+    def scoring_cost(self, num_full: int) -> float:
+        """Return the cost of scoring `num_full` cells: 1/stride of one product per cell."""
+        return num_full / self.stride
+
+    def layout(
+        self,
+        q: Float[Tensor, "b h s d"],
+        k: Float[Tensor, "b g t d"],
+        *,
+        causal: bool = True,
+        scale: float | None = None,
+    ) -> BlockLayout:
+        """Return the kept cells; see `Policy.layout`.
+
+        Raises: ArgumentError: `threshold` does not have one value per query head.
+        Memory: that of `iter_block_mass`, and one byte per cell.
+        """
+        check_sizes("XAttention.layout", q, k)
+        b, h, s, _ = q.shape
+        t = k.shape[2]
+        wanted = self._thresholds(h, q.device)
+        if t < self.dense_below or bool((wanted >= 1).all()):
+            return BlockLayout.dense(q, k, causal=causal)
+        group = self.block // CELL
+        kept = torch.zeros(b, h, num_cells(s), num_cells(t), dtype=torch.bool, device=q.device)
+        chunks = iter_block_mass(
+            q,
+            k,
+            stride=self.stride,
+            causal=causal,
+            alternate=self.alternate,
+            scale=scale,
+            multiple=group,
+        )
+        for first, mass in chunks:
+            rows, columns = mass.shape[2:]
+            forced = self._forced(first, rows, columns, s, t, causal, q.device)
+            if group == 2:
+                pad = (0, columns % 2, 0, rows % 2)
+                mass = torch.nn.functional.pad(mass, pad)
+                mass = mass.unflatten(3, (-1, 2)).sum(4).unflatten(2, (-1, 2)).sum(3)
+                forced = torch.nn.functional.pad(forced, pad)
+                forced = forced.unflatten(1, (-1, 2)).any(2).unflatten(0, (-1, 2)).any(1)
+            chosen = _smallest_set(mass, forced, wanted)
+            if group == 2:
+                chosen = chosen.repeat_interleave(2, 2).repeat_interleave(2, 3)
+            kept[:, :, first : first + rows] = chosen[:, :, :rows, :columns]
+        return BlockLayout.from_bool(kept, num_queries=s, num_keys=t, causal=causal)
+
+    def _thresholds(self, h: int, device: torch.device) -> Float[Tensor, " h"]:
+        if not isinstance(self.threshold, tuple):
+            return torch.full((h,), float(self.threshold), device=device)
+        if len(self.threshold) != h:
+            raise ArgumentError(
+                f"XAttention.layout: threshold has {len(self.threshold)} values, must have one "
+                f"per query head, {h}; pass a float or {h} values"
+            )
+        return torch.tensor(self.threshold, dtype=torch.float32, device=device)
+
+    def _forced(
+        self, first: int, n: int, m: int, s: int, t: int, causal: bool, device: torch.device
+    ) -> Bool[Tensor, "n m"]:
+        forced = torch.zeros(n, m, dtype=torch.bool, device=device)
+        if self.keep_sink:
+            forced[:, 0] = True
+        if self.keep_diagonal and causal:
+            # With t - s no multiple of 64 the diagonal crosses two key cells.
+            queries = (torch.arange(n, device=device) + first) * CELL
+            low = (queries + t - s).div(CELL, rounding_mode="floor")[:, None]
+            last = (queries + CELL - 1).clamp_max(s - 1) + t - s
+            high = last.div(CELL, rounding_mode="floor")[:, None]
+            column = torch.arange(m, device=device)[None, :]
+            forced |= (column >= low) & (column <= high)
+        return forced
+
+
+def _smallest_set(
+    mass: Float[Tensor, "b h n m"], forced: Bool[Tensor, "n m"], threshold: Float[Tensor, " h"]
+) -> Bool[Tensor, "b h n m"]:
+    """Keep forced blocks, then the heaviest others while the mass before them is too small.
+
+    A row always keeps one block. Heads with a threshold of 1 or more keep all.
+    """
+    needed = mass.sum(-1, keepdim=True) * threshold[:, None, None]
+    ranked, order = mass.masked_fill(forced, 0.0).sort(-1, descending=True)
+    before = (mass * forced).sum(-1, keepdim=True) + ranked.cumsum(-1) - ranked
+    take = (before < needed) & (ranked > 0)
+    none = ~forced.any(-1)
+    take[..., 0] |= none
+    chosen = torch.zeros_like(take).scatter_(-1, order, take) | forced
+    return chosen | (threshold >= 1)[:, None, None]

@@ -1,0 +1,178 @@
+"""Strided antidiagonal scores and the attention mass that they predict per cell.
+
+Source: Xu et al., "XAttention: Block Sparse Attention with Antidiagonal Scoring", ICML 2025,
+arXiv:2503.16428. Written from the paper's formulas. Differs: an optional alternating residue, true
+token offsets when s != t, ragged ends averaged over the pairs that exist.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from foveal.attention.layout import CELL, check_sizes, num_cells
+from foveal.errors import ArgumentError
+
+_CHUNK_BYTES = 32 * 2**20
+"""Most memory that one chunk of strided scores may take."""
+
+
+def _check_stride(fn: str, stride: int) -> None:
+    if stride < 1 or CELL % stride:
+        raise ArgumentError(
+            f"{fn}: stride is {stride}, must be a power of two from 1 to {CELL}; use 8 or 16"
+        )
+
+
+def _group_queries(q: Tensor, stride: int, first_group: int, alternate: bool) -> Tensor:
+    """Lay each group of `stride` queries along the feature axis in the order of the antidiagonal.
+
+    (b, h, s, d) with s a multiple of `stride` becomes (b, h, s / stride, stride * d).
+    """
+    groups = q.unflatten(2, (-1, stride))
+    step = torch.arange(stride, device=q.device)
+    backwards = stride - 1 - step
+    index = backwards.expand(groups.shape[2], stride)
+    if alternate:
+        odd = (torch.arange(groups.shape[2], device=q.device) + first_group) % 2 == 1
+        index = torch.where(odd[:, None], (stride - 2 - step) % stride, backwards)
+    rows = torch.arange(groups.shape[2], device=q.device)[:, None]
+    return groups[:, :, rows, index].flatten(3)
+
+
+def _pad_groups(x: Tensor, stride: int) -> Tensor:
+    return torch.nn.functional.pad(x, (0, 0, 0, -x.shape[2] % stride))
+
+
+def _scores(
+    q: Tensor, keys: Tensor, stride: int, first_group: int, alternate: bool, num_keys: int
+) -> Tensor:
+    """Mean logit per tile for some query groups; `keys` is (b, g, j, stride * d), fp32."""
+    b, h, rows, _ = q.shape
+    rows_q = _group_queries(_pad_groups(q.float(), stride), stride, first_group, alternate)
+    g = keys.shape[1]
+    grouped = rows_q.unflatten(1, (g, h // g)).flatten(2, 3)
+    scores = torch.matmul(grouped, keys.transpose(2, 3)).view(b, h, -1, keys.shape[2])
+    if rows % stride or num_keys % stride:
+        there_q = torch.ones(1, 1, rows, 1, device=q.device)
+        there_q = _group_queries(_pad_groups(there_q, stride), stride, first_group, alternate)
+        there_k = torch.ones(1, 1, num_keys, 1, device=q.device)
+        there_k = _pad_groups(there_k, stride).view(-1, stride)
+        pairs = there_q[0, 0] @ there_k.T
+        return (scores / pairs.clamp_min(1)).masked_fill(pairs == 0, -math.inf)
+    return scores.div_(stride)
+
+
+def antidiagonal_scores(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    *,
+    stride: int,
+    alternate: bool = False,
+) -> Float[Tensor, "b h i j"]:
+    """Average the logits on the antidiagonal of every stride x stride tile, by one product.
+
+    G[i, j] = mean over m of q[i*S + S-1-m] . k[j*S + m]. Each token takes part once. Because the
+    sum is a dot product of S*d numbers, all of G is one matrix product with d*s*t/S multiply-adds.
+
+    Args:
+        q: Queries.
+        k: Keys; grouped heads are not repeated.
+        stride: S, a divisor of 64.
+        alternate: On odd i, pair key m with query (S-2-m) mod S instead. Without it an even
+            stride samples odd query-key distances only and misses a slash at an even one.
+
+    Returns: Scores, fp32, not scaled by 1/sqrt(d); -inf where a ragged tile holds no such pair.
+    Raises: ShapeError: q and k disagree. ArgumentError: `stride` does not divide 64.
+    Memory: all of G, that is 4*b*h*s*t/S^2 bytes; `iter_block_mass` is bounded instead.
+    """
+    check_sizes("antidiagonal_scores", q, k)
+    _check_stride("antidiagonal_scores", stride)
+    keys = _pad_groups(k.float(), stride).unflatten(2, (-1, stride)).flatten(3)
+    return _scores(q, keys, stride, 0, alternate, k.shape[2])
+
+
+def iter_block_mass(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    *,
+    stride: int,
+    causal: bool = True,
+    alternate: bool = False,
+    scale: float | None = None,
+    multiple: int = 1,
+) -> Iterator[tuple[int, Float[Tensor, "b h n m"]]]:
+    """Yield (first query cell, attention mass per cell) for successive chunks of query cells.
+
+    Mass is the softmax over all visible strided keys of scale * G, summed inside each cell, so a
+    row of cells sums to its number of strided rows.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        stride: S, a divisor of 64.
+        causal: Bottom-right causal on groups: a group of queries sees the groups of keys that
+            start at or before its last query. Acausal pairs in the diagonal tiles do count.
+        alternate: See `antidiagonal_scores`.
+        scale: Logit factor, unitless. Default 1/sqrt(d).
+        multiple: Chunks hold a multiple of this many cells (the last may hold fewer).
+
+    Raises: ShapeError, ArgumentError: as `antidiagonal_scores`.
+    Memory: about 64 MiB beside one fp32 copy of k, at any length; a chunk has `multiple` cells
+        at least, so 4*b*h*multiple*64*t/S^2 bytes if that is more. No s x t buffer exists.
+    """
+    check_sizes("iter_block_mass", q, k)
+    _check_stride("iter_block_mass", stride)
+    b, h, s, d = q.shape
+    t = k.shape[2]
+    scale = 1 / math.sqrt(d) if scale is None else scale
+    keys = _pad_groups(k.float(), stride).unflatten(2, (-1, stride)).flatten(3)
+    per_cell = CELL // stride
+    columns = keys.shape[2]
+    cells = max(1, _CHUNK_BYTES // (4 * b * h * per_cell * max(columns, CELL * d // per_cell)))
+    cells = max(multiple, cells // multiple * multiple)
+    left = torch.arange(columns, device=q.device) * stride
+    for first in range(0, num_cells(s), cells):
+        some = q[:, :, first * CELL : (first + cells) * CELL]
+        rows = -(-some.shape[2] // stride)
+        last_query = torch.arange(1, rows + 1, device=q.device) * stride + first * CELL - 1
+        last_query = last_query.clamp_max(s - 1)
+        # Columns past the last visible one of this chunk are neither computed nor stored.
+        stop = columns
+        if causal:
+            stop = max(1, min(columns, (int(last_query[-1]) + t - s) // stride + 1))
+        scores = _scores(
+            some, keys[:, :, :stop], stride, first * per_cell, alternate, min(t, stop * stride)
+        )
+        scores = scores.mul_(scale)
+        if causal:
+            hidden = left[None, :stop] > last_query[:, None] + (t - s)
+            scores.masked_fill_(hidden, -math.inf)
+        weights = torch.softmax(scores, -1)
+        if causal or rows * stride != some.shape[2] or t % stride:
+            weights.nan_to_num_(0.0)
+        pad = (0, num_cells(t) * per_cell - stop, 0, -rows % per_cell)
+        weights = torch.nn.functional.pad(weights, pad)
+        mass = weights.unflatten(3, (-1, per_cell)).sum(4)
+        yield first, mass.unflatten(2, (-1, per_cell)).sum(3)
+
+
+def block_mass(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    *,
+    stride: int,
+    causal: bool = True,
+    alternate: bool = False,
+    scale: float | None = None,
+) -> Float[Tensor, "b h n m"]:
+    """Return the attention mass per cell of all query cells at once; see `iter_block_mass`.
+
+    Memory: 4*b*h*n*m bytes, n and m in cells.
+    """
+    chunks = iter_block_mass(
+        q, k, stride=stride, causal=causal, alternate=alternate, scale=scale
+    )
+    return torch.cat([mass for _, mass in chunks], dim=2)
