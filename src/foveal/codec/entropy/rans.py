@@ -109,8 +109,8 @@ def encode_symbols(layers: Sequence[Layer]) -> bytes:
             shape. A decoder reads the layers in this order and may derive the indices of a layer
             from the symbols of those before it.
 
-    Returns: The stream; within 2 bytes of the information of the symbols for short streams and
-    0.01 % for long ones. It holds neither its length nor the number of symbols.
+    Returns: The stream; within 3 bytes of the information of the symbols (16 bits for the first
+    symbol, and the last byte), plus less than 0.1 % for long ones. It holds neither its length nor the number of symbols.
 
     Raises:
         ArgumentError: shapes disagree, an index has no table, or a symbol is beyond +-2**21.

@@ -31,6 +31,7 @@ from foveal.errors import ArgumentError, BitstreamError
 
 FRACTION_BITS = 12
 Z_LIMIT = 127
+LEVEL_GAIN = 16.0  # levels per unit of the trained maps, so that they learn as fast as the weights
 
 
 def round_straight_through(x: Tensor) -> Tensor:
@@ -191,8 +192,9 @@ class CodebookGlobalPrior(nn.Module):
         self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
         self.to_z = nn.Linear(channels, hyper)
         self.mix = nn.Linear(hyper, codewords)
-        self.codebook = nn.Parameter(torch.randn(codewords, channels, size, size))
-        self.base = nn.Parameter(torch.full((channels, size, size), 0.6 * (levels - 1)))
+        self.codebook = nn.Parameter(0.05 * torch.randn(codewords, channels, size, size))
+        start = 0.4 * (levels - 1) / LEVEL_GAIN
+        self.base = nn.Parameter(torch.full((channels, size, size), start))
         self.z_location = nn.Parameter(torch.zeros(hyper))
         self.z_log_scale = nn.Parameter(torch.zeros(hyper))
 
@@ -204,7 +206,8 @@ class CodebookGlobalPrior(nn.Module):
 
     def scales(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
         """Return the Laplace scale of every latent, in quantisation steps, for rounded `z`."""
-        level = self.base + torch.einsum("bk,kchw->bchw", self.mix(z), self.codebook)
+        mixed = torch.einsum("bk,kchw->bchw", self.mix(z), self.codebook)
+        level = LEVEL_GAIN * (self.base + mixed)
         level = level + (level.clamp(0, self.levels - 1) - level).detach()
         return self.scale_min * torch.exp(self.log_step * level)
 
@@ -237,6 +240,6 @@ class CodebookGlobalPrior(nn.Module):
             y_tables=laplace_tables(self.scale_min * np.exp(self.log_step * levels)),
             mix=fixed(self.mix.weight, FRACTION_BITS),
             mix_bias=fixed(self.mix.bias, FRACTION_BITS),
-            codebook=fixed(self.codebook.reshape(codewords, -1), FRACTION_BITS),
-            base=fixed(self.base.reshape(-1), 2 * FRACTION_BITS),
+            codebook=fixed(LEVEL_GAIN * self.codebook.reshape(codewords, -1), FRACTION_BITS),
+            base=fixed(LEVEL_GAIN * self.base.reshape(-1), 2 * FRACTION_BITS),
         )
