@@ -33,6 +33,7 @@ def test_non_causal_equals_sdpa():
         torch.testing.assert_close(out, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_same_cells_as_flex_attention():
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 

@@ -20,9 +20,7 @@ def _case(s, t, h=4, g=2, d=16, dtype=torch.float32, seed=0):
 
 def _layout(q, k, random, **rule):
     kept = torch.rand(2, q.shape[1], num_cells(q.shape[2]), num_cells(k.shape[2]), generator=random)
-    return BlockLayout.from_bool(
-        kept < 0.5, num_queries=q.shape[2], num_keys=k.shape[2], **rule
-    )
+    return BlockLayout.from_bool(kept < 0.5, num_queries=q.shape[2], num_keys=k.shape[2], **rule)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

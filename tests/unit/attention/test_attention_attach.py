@@ -126,7 +126,7 @@ def test_chunked_prefill_is_bottom_right_causal():
     model, tokens = _model(), _tokens()
     with torch.no_grad(), attach(model, policy=DENSE):
         first = model(tokens[:, :170], use_cache=True)
-        inside = model(tokens[:, 170:], past_key_values=first.past_key_values).logits
+        inside = model(tokens[:, 170:], cache=first.past_key_values).logits
     torch.testing.assert_close(inside, model(tokens).logits[:, 170:], rtol=1e-4, atol=1e-4)
 
 
@@ -134,13 +134,16 @@ def test_refusals():
     model = _model()
     with pytest.raises(UnsupportedError, match="never called"), attach(model, policy=DENSE):
         pass
-    with pytest.raises(UnsupportedError, match="model is a Linear"), attach(
-        torch.nn.Linear(2, 2), policy=DENSE
+    with (
+        pytest.raises(UnsupportedError, match="model is a Linear"),
+        attach(torch.nn.Linear(2, 2), policy=DENSE),
     ):
         pass
-    with pytest.raises(UnsupportedError, match="another attach"), attach(
-        model, policy=DENSE
-    ), attach(model, policy=DENSE):
+    with (
+        pytest.raises(UnsupportedError, match="another attach"),
+        attach(model, policy=DENSE),
+        attach(model, policy=DENSE),
+    ):
         pass
     positions = torch.cat([torch.arange(100), torch.arange(200)])[None]
     with pytest.raises(UnsupportedError, match="packed"), attach(model, policy=DENSE):

@@ -36,7 +36,7 @@ class XAttention(Policy):
         arXiv:2503.16428. Differs: 64-token blocks by default, `alternate`, `dense_below`.
     """
 
-    stride: int = 16
+    stride: int = 8
     threshold: float | tuple[float, ...] = 0.9
     block: int = 64
     keep_sink: bool = True

@@ -172,7 +172,5 @@ def block_mass(
 
     Memory: 4*b*h*n*m bytes, n and m in cells.
     """
-    chunks = iter_block_mass(
-        q, k, stride=stride, causal=causal, alternate=alternate, scale=scale
-    )
+    chunks = iter_block_mass(q, k, stride=stride, causal=causal, alternate=alternate, scale=scale)
     return torch.cat([mass for _, mass in chunks], dim=2)

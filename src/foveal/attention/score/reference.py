@@ -42,8 +42,7 @@ def block_mass_reference(
                 seen = [
                     j
                     for j in range(scores.shape[1])
-                    if (not causal or j * stride <= last_query + t - s)
-                    and scores[i, j] > -math.inf
+                    if (not causal or j * stride <= last_query + t - s) and scores[i, j] > -math.inf
                 ]
                 if not seen:
                     continue
