@@ -213,9 +213,11 @@ def train(args: argparse.Namespace, log: TextIO) -> None:
     while (elapsed := time.perf_counter() - begin) < limit:
         t = elapsed / limit
         for group in optimiser.param_groups:
-            group["lr"] = args.lr * min(1.0, t / 0.02 + 0.01) * (0.01 + 0.99 * 0.5 * (
-                1 + math.cos(math.pi * t)
-            ))
+            group["lr"] = (
+                args.lr
+                * min(1.0, t / 0.02 + 0.01)
+                * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * t)))
+            )
         with torch.no_grad():
             features = teacher.features(random_crops(photos, args.batch))
         loss, parts = codec.rate_task_loss(

@@ -1,4 +1,4 @@
-"""What a pixel codec needs for the same answer: a ladder of formats, qualities and reduced sizes."""
+"""What a pixel codec needs for the same answer: a ladder of formats, qualities and sizes."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -95,8 +95,10 @@ def pixel_baselines(
     rows: list[PixelRow] = []
     for size in dict.fromkeys(wanted):
         shape = (max(1, round(width * size / short)), max(1, round(height * size / short)))
-        small = original if shape == (width, height) else original.resize(
-            shape, Image.Resampling.LANCZOS
+        small = (
+            original
+            if shape == (width, height)
+            else original.resize(shape, Image.Resampling.LANCZOS)
         )
         for name in formats:
             for quality in qualities:
@@ -112,9 +114,7 @@ def pixel_baselines(
                 pixels = torch.from_numpy(np.asarray(back).copy()).permute(2, 0, 1)
                 decoded = pixels.to(image.device, image.dtype) / 255
                 agreement = float(head_agreement_fn(decoded))
-                rows.append(
-                    PixelRow(name, quality, size, buffer.getbuffer().nbytes, agreement)
-                )
+                rows.append(PixelRow(name, quality, size, buffer.getbuffer().nbytes, agreement))
     return sorted(rows, key=lambda row: row.bytes)
 
 

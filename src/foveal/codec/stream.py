@@ -199,9 +199,7 @@ def decode(
     y = decode_symbols(model, payload, max_images=max_images)
     limit = LANES_MOST
     parts = [
-        model.synthesise(
-            torch.from_numpy(y[i : i + limit]).to(model.mean.device, model.mean.dtype)
-        )
+        model.synthesise(torch.from_numpy(y[i : i + limit]).to(model.mean.device, model.mean.dtype))
         for i in range(0, len(y), limit)
     ]
     return torch.cat(parts)

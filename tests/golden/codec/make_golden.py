@@ -54,10 +54,12 @@ def main() -> None:
     z, y = symbols()
     indices = prior.indices(z)
     streams = [
-        encode_symbols([
-            (prior.z_tables, z[i], np.arange(prior.hyper)),
-            (prior.y_tables, y[i], indices[i]),
-        ])
+        encode_symbols(
+            [
+                (prior.z_tables, z[i], np.arange(prior.hyper)),
+                (prior.y_tables, y[i], indices[i]),
+            ]
+        )
         for i in range(len(z))
     ]
     (HERE / "tiny.fvl").write_bytes(pack(model.model_id, streams))

@@ -31,6 +31,7 @@ from foveal.errors import ArgumentError, BitstreamError
 
 FRACTION_BITS = 12
 Z_LIMIT = 127
+Z_RANGE = 10.0  # the hyper-analysis stays within it, smoothly: a hard clip stops the gradient
 LEVEL_GAIN = 16.0  # levels per unit of the trained maps, so that they learn as fast as the weights
 
 
@@ -42,7 +43,7 @@ def round_straight_through(x: Tensor) -> Tensor:
 def laplace_bits(x: Tensor, scale: Tensor) -> Tensor:
     """Return -log2 of the Laplace mass of [x - 1/2, x + 1/2] (median 0), elementwise, in bits."""
     magnitude = x.abs()
-    far = -(magnitude - 0.5).clamp_min(0) / scale + torch.log1p(-torch.exp(-1 / scale)) - math.log(2)
+    far = torch.log1p(-torch.exp(-1 / scale)) - (magnitude - 0.5).clamp_min(0) / scale - math.log(2)
     inner = (0.5 - magnitude).clamp_min(0)
     mass = 1 - 0.5 * (torch.exp(-inner / scale) + torch.exp(-(0.5 + magnitude) / scale))
     near = torch.log(mass.clamp_min(1e-9))
@@ -200,9 +201,9 @@ class CodebookGlobalPrior(nn.Module):
 
     def analyse(self, y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Return the unrounded hyper-latents of the latents `y`."""
-        hidden = functional.leaky_relu(self.conv_in(y.abs()), 0.1)
+        hidden = functional.leaky_relu(self.conv_in(torch.log1p(y.abs())), 0.1)
         hidden = functional.leaky_relu(self.conv_out(hidden), 0.1)
-        return self.to_z(hidden.mean(dim=(2, 3))).clamp(-Z_LIMIT, Z_LIMIT)
+        return Z_RANGE * torch.tanh(self.to_z(hidden.mean(dim=(2, 3))) / Z_RANGE)
 
     def scales(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
         """Return the Laplace scale of every latent, in quantisation steps, for rounded `z`."""
@@ -211,9 +212,7 @@ class CodebookGlobalPrior(nn.Module):
         level = level + (level.clamp(0, self.levels - 1) - level).detach()
         return self.scale_min * torch.exp(self.log_step * level)
 
-    def bits(
-        self, y: Float[Tensor, "b c h w"]
-    ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+    def bits(self, y: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """Return differentiable estimates of the bits of y and of z, per image (uniform noise)."""
         z = self.analyse(y)
         noise = torch.rand_like(z) - 0.5
