@@ -258,9 +258,10 @@ def humanoid(*, height: float = 1.7, mass: float = 70.0) -> Skeleton:
             )
     k = height / 1.7
     rows = list(_TRUNK)
-    for side in SIDES:
+    # Depth first, as MuJoCo numbers bodies and joints: both arms hang on the chest, then the legs.
+    for side, limb in ((s, limb) for limb in (_LIMBS[:3], _LIMBS[3:]) for s in SIDES):
         sign = 1.0 if side == "left" else -1.0
-        for name, parent, (x, y, z), share in _LIMBS:
+        for name, parent, (x, y, z), share in limb:
             own = any(parent == row[0] for row in _LIMBS)
             rows.append(
                 (f"{side}_{name}", f"{side}_{parent}" if own else parent, (x, sign * y, z), share)

@@ -31,8 +31,8 @@ def to_mjcf(skeleton: Skeleton, *, timestep: float = 0.005, damping_ratio: float
     root = ET.Element("mujoco", model="foveal_humanoid")
     ET.SubElement(root, "compiler", angle="radian", autolimits="true")
     ET.SubElement(
-        root, "option", timestep=_text(timestep), integrator="implicitfast", iterations="6",
-        ls_iterations="8",
+        root, "option", timestep=_text(timestep), integrator="implicitfast", iterations="30",
+        ls_iterations="20",
     )  # fmt: skip
     default = ET.SubElement(root, "default")
     ET.SubElement(default, "geom", contype="1", conaffinity="0", condim="3", friction="1 .01 .001")

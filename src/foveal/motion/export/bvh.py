@@ -1,0 +1,90 @@
+"""Biovision hierarchy: centimetres, y up, facing +z, zero rotation is the T-pose."""
+
+import numpy as np
+
+from foveal.motion import rotations as rot
+from foveal.motion.clip import Clip
+from foveal.motion.rotations import Array
+from foveal.motion.skeleton import SIDES, Skeleton
+
+CENTIMETERS = 100.0
+ORDER = "zxy"
+# Ours (x forward, y left, z up) to theirs (z forward, x left, y up): a cyclic change of axes.
+_TO_BVH = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+_ENDS = {
+    "head": (0.0, 0.0, 0.19), "hand": (0.0, 0.0, -0.17), "toes": (0.07, 0.0, 0.0),
+}  # fmt: skip
+
+
+def t_pose(skeleton: Skeleton) -> Array:
+    """World rotations (bodies, 4) of the T-pose: arms stretched out sideways."""
+    out = np.tile([1.0, 0.0, 0.0, 0.0], (skeleton.num_bodies, 1))
+    for side in SIDES:
+        quarter = np.pi / 2 if side == "left" else -np.pi / 2
+        for part in ("upper_arm", "forearm", "hand"):
+            turn = rot.from_axis_angle([1.0, 0.0, 0.0], np.array(quarter))
+            out[skeleton.body(f"{side}_{part}")] = turn
+    return out
+
+
+def bvh_frames(clip: Clip) -> tuple[Array, Array, Array]:
+    """Offsets, root path and Euler angles as written.
+
+    Returns: offsets (bodies, 3) cm, root (frames, 3) cm, and angles (frames, bodies, 3) in
+    degrees, order z x y, continuous over the frames.
+    """
+    skeleton = clip.skeleton
+    rest = t_pose(skeleton)
+    world = rot.multiply(clip.world_rotations, rot.conjugate(rest))
+    local = world.copy()
+    offsets = skeleton.offsets.copy()
+    for i in range(1, skeleton.num_bodies):
+        parent = skeleton.parents[i]
+        local[:, i] = rot.multiply(rot.conjugate(world[:, parent]), world[:, i])
+        offsets[i] = rot.rotate(rest[parent], skeleton.offsets[i])
+    matrices = _TO_BVH @ rot.to_matrix(local) @ _TO_BVH.T
+    euler = rot.euler_from_matrix(matrices, ORDER)
+    euler = np.degrees(np.unwrap(euler, axis=0))
+    offsets = CENTIMETERS * offsets @ _TO_BVH.T
+    offsets[0] = 0.0
+    return offsets, CENTIMETERS * clip.root_positions @ _TO_BVH.T, euler
+
+
+def to_bvh(clip: Clip) -> str:
+    """Return the clip as BVH text; joints keep our body names, the left side is +x."""
+    offsets, root, euler = bvh_frames(clip)
+    skeleton = clip.skeleton
+    rest = t_pose(skeleton)
+    lines = ["HIERARCHY"]
+    order: list[int] = []
+
+    def joint(i: int, depth: int) -> None:
+        pad = "  " * depth
+        order.append(i)
+        lines.append(f"{pad}{'JOINT' if i else 'ROOT'} {skeleton.names[i]}")
+        lines.append(f"{pad}{{")
+        lines.append(f"{pad}  OFFSET " + " ".join(f"{v:.6f}" for v in offsets[i]))
+        turn = "Zrotation Xrotation Yrotation"
+        lines.append(
+            f"{pad}  CHANNELS 3 {turn}"
+            if i
+            else f"{pad}  CHANNELS 6 Xposition Yposition Zposition {turn}"
+        )
+        children = [c for c in range(skeleton.num_bodies) if skeleton.parents[c] == i]
+        for child in children:
+            joint(child, depth + 1)
+        if not children:
+            part = skeleton.names[i].split("_", 1)[-1]
+            end = np.array(_ENDS[part]) * skeleton.height / 1.7
+            tip = CENTIMETERS * _TO_BVH @ rot.rotate(rest[i], end)
+            lines.append(f"{pad}  End Site")
+            lines.append(f"{pad}  {{")
+            lines.append(f"{pad}    OFFSET " + " ".join(f"{v:.6f}" for v in tip))
+            lines.append(f"{pad}  }}")
+        lines.append(f"{pad}}}")
+
+    joint(0, 0)
+    lines += ["MOTION", f"Frames: {clip.num_frames}", f"Frame Time: {1.0 / clip.fps:.8f}"]
+    table = np.concatenate([root, euler[:, order].reshape(clip.num_frames, -1)], axis=1)
+    lines += [" ".join(f"{v:.6f}" for v in row) for row in table]
+    return "\n".join(lines) + "\n"

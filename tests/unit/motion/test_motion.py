@@ -1,0 +1,125 @@
+"""Body, kinematics, director, formats: values that can be checked by hand or by a second path."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from foveal import motion
+from foveal.errors import ArgumentError, ProviderError, UnsupportedError
+from foveal.motion import rotations as rot
+from foveal.motion.export.bvh import bvh_frames, to_bvh
+from foveal.motion.export.glb import to_glb
+from foveal.motion.inbetween import resolve
+from foveal.motion.skeleton import SIDES
+
+
+@pytest.mark.parametrize("name", motion.ACTIONS)
+def test_action_is_valid_pinned_and_shows_what_it_says(name):
+    clip = motion.generate(name, track="kinematic")
+    skeleton = clip.skeleton
+    low, high = skeleton.limits.T
+    poses = resolve(motion.Scripted().plan(name).keyframes, skeleton)
+    assert (poses.angles >= low - 1e-9).all()
+    assert (poses.angles <= high + 1e-9).all()
+    for column, side in enumerate(SIDES):
+        foot = clip.positions[:, skeleton.body(f"{side}_foot")]
+        planted = clip.contacts[1:, column] & clip.contacts[:-1, column]
+        assert np.linalg.norm(np.diff(foot, axis=0), axis=1)[planted].sum() < 0.01
+    scores = motion.score(clip)
+    assert scores["ground_penetration"] < 0.001
+    assert scores["predicate_failures"] == 0, scores["predicates"]
+
+
+def test_bad_instructions_are_refused():
+    with pytest.raises(ArgumentError, match="instruction"):
+        motion.generate(" ", track="kinematic")
+    with pytest.raises(ProviderError, match="known|actions"):
+        motion.generate("juggle", track="kinematic")
+    with pytest.raises(UnsupportedError, match="scene"):
+        motion.generate("wave", scene="box.xml", track="kinematic")
+
+
+def test_output_is_read_only_and_deterministic():
+    a, b = (motion.generate("bow and wave left", track="kinematic") for _ in range(2))
+    assert np.array_equal(a.angles, b.angles)
+    with pytest.raises(ValueError, match="read-only"):
+        a.angles[0] = 0.0
+    assert a.actions == (("bow", "right"), ("wave", "left"))
+
+
+def _read_bvh(text):
+    """Parse a BVH by its own words: joint order, offsets, rotation order, frames."""
+    names, parents, offsets, stack, end = [], [], [], [], False
+    head, tail = text.split("MOTION")
+    for line in head.splitlines():
+        words = line.split()
+        if words[0] in ("ROOT", "JOINT"):
+            names.append(words[1])
+            parents.append(stack[-1] if stack else -1)
+            stack.append(len(names) - 1)
+        elif words[0] == "End":
+            end = True
+        elif words[0] == "OFFSET" and not end:
+            offsets.append([float(v) for v in words[1:]])
+        elif words[0] == "}":
+            if end:
+                end = False
+            else:
+                stack.pop()
+    rows = np.array([[float(v) for v in r.split()] for r in tail.strip().splitlines()[2:]])
+    return names, parents, np.array(offsets), rows
+
+
+def test_bvh_gives_back_the_joint_positions():
+    clip = motion.generate("kick", track="kinematic")
+    names, parents, offsets, rows = _read_bvh(to_bvh(clip))
+    assert len(rows) == clip.num_frames
+    angles = np.radians(rows[:, 3:].reshape(len(rows), len(names), 3))
+    where, turned = {}, {}
+    for i, name in enumerate(names):
+        z, x, y = (
+            rot.from_axis_angle(np.eye(3)[axis], angles[:, i, k])
+            for k, axis in enumerate((2, 0, 1))
+        )
+        local = rot.multiply(rot.multiply(z, x), y)
+        p = parents[i]
+        where[i] = rows[:, :3] if p < 0 else where[p] + rot.rotate(turned[p], offsets[i])
+        turned[i] = local if p < 0 else rot.multiply(turned[p], local)
+        want = 100 * clip.positions[:, clip.skeleton.body(name)][:, [1, 2, 0]]
+        assert np.abs(where[i] - want).max() < 0.01
+    assert bvh_frames(clip)[0].shape == (clip.skeleton.num_bodies, 3)
+
+
+def test_glb_is_well_formed():
+    clip = motion.generate("squat", track="kinematic")
+    data = to_glb(clip)
+    magic, version, length = struct.unpack_from("<4sII", data)
+    assert (magic, version, length) == (b"glTF", 2, len(data))
+    size, kind = struct.unpack_from("<I4s", data, 12)
+    assert kind == b"JSON"
+    document = json.loads(data[20 : 20 + size])
+    binary, kind = struct.unpack_from("<I4s", data, 20 + size)
+    assert kind == b"BIN\0"
+    assert document["buffers"][0]["byteLength"] == binary
+    widths = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+    for accessor in document["accessors"]:
+        view = document["bufferViews"][accessor["bufferView"]]
+        item = widths[accessor["type"]] * (4 if accessor["componentType"] == 5126 else 2)
+        assert accessor["count"] * item == view["byteLength"]
+        assert view["byteOffset"] % 4 == 0
+        assert view["byteOffset"] + view["byteLength"] <= binary
+
+
+def test_save_and_player(tmp_path):
+    from foveal.web.player import player_html
+
+    clip = motion.generate("wave", track="kinematic")
+    for suffix in (".bvh", ".glb", ".npz"):
+        assert clip.save(tmp_path / f"clip{suffix}").stat().st_size > 1000
+    with pytest.raises(ArgumentError, match="path"):
+        clip.save(tmp_path / "clip.fbx")
+    page = player_html(clip.to_player())
+    assert "http" not in page
+    assert page.count("<script") == 2
