@@ -1,12 +1,12 @@
 """Scalar rANS coder: the reference that defines the byte format.
 
 The state is below 2**48 and gives away 16-bit words. It starts at 0 rather than at its lower bound
-2**32, so that a short stream grows from nothing: no symbols, or only certain ones, cost no byte. Once
-a word was written the state has 5 or 6 bytes, so that the parity of the length tells where the
+2**32, so that a short stream grows from nothing: no symbols, or only certain ones, cost no byte.
+Once a word was written the state has 5 or 6 bytes, so that the parity of the length tells where the
 state ends. A decoder must end with state 0 and all words read, which detects most damage.
 
-Layout: state (big-endian, no leading zero byte; the whole stream up to 6 bytes, then 5 bytes in a stream
-of odd length and 6 in one of even length), then 16-bit little-endian words in the order of reading.
+Layout: state (big-endian, no leading zero byte; the whole stream up to 6 bytes, then 5 bytes in a
+stream of odd length and 6 in one of even length), then 16-bit little-endian words in the order of reading.
 
 Source: Duda, "Asymmetric numeral systems", 2013, arXiv:1311.2540; the growing start is ours.
 """
@@ -110,7 +110,8 @@ def encode_symbols(layers: Sequence[Layer]) -> bytes:
             from the symbols of those before it.
 
     Returns: The stream; within 3 bytes of the information of the symbols (16 bits for the first
-    symbol, and the last byte), plus less than 0.1 % for long ones. It holds neither its length nor the number of symbols.
+    symbol, and the last byte), plus less than 0.1 % for long ones. It holds neither its length nor
+    the number of symbols.
 
     Raises:
         ArgumentError: shapes disagree, an index has no table, or a symbol is beyond +-2**21.

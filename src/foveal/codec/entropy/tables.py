@@ -1,4 +1,4 @@
-"""Integer frequency tables: built once when a model is exported, stored in its file, never recomputed.
+"""Integer frequency tables: built once at export, stored in the model file, never recomputed.
 
 A table covers the integers `low .. low + size - 2` and one escape symbol (its last entry). Every
 entry has a frequency of at least 1 and a table sums to exactly 2**16, so that any integer can be
