@@ -1,6 +1,7 @@
 """The contact plan: which foot is planted when, and as runs of frames."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,4 +36,4 @@ def contact_plan(keyframes: Sequence[Keyframe], times: NDArray) -> NDArray[np.bo
 def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
     """Split a row of flags into (first frame, one past the last, flag)."""
     edges = [0, *(np.flatnonzero(np.diff(flags.astype(np.int8))) + 1), len(flags)]
-    return [(int(a), int(b), bool(flags[a])) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(int(a), int(b), bool(flags[a])) for a, b in pairwise(edges)]

@@ -45,8 +45,10 @@ def solve_leg(
     Args:
         skeleton: The figure.
         side: Which leg.
-        root, root_rotation: Pelvis pose (frames, 3) m and (frames, 4).
-        ankle, foot_rotation: Wanted foot pose in the world (frames, 3) m and (frames, 4).
+        root: Pelvis position (frames, 3), m.
+        root_rotation: Pelvis rotation (frames, 4).
+        ankle: Wanted ankle position in the world (frames, 3), m.
+        foot_rotation: Wanted foot rotation in the world (frames, 4).
 
     Returns: Angles (frames, 6), rad: hip flexion, abduction, rotation, knee, ankle flexion,
     ankle inversion.

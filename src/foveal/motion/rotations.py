@@ -10,7 +10,8 @@ def multiply(a: ArrayLike, b: ArrayLike) -> Array:
     """Return the Hamilton product `a b`: rotate by `b`, then by `a`.
 
     Args:
-        a, b: Quaternions (..., 4), broadcast against each other.
+        a: Quaternions (..., 4), applied last.
+        b: Quaternions (..., 4), broadcast against `a`.
     """
     aw, ax, ay, az = np.moveaxis(np.asarray(a, np.float64), -1, 0)
     bw, bx, by, bz = np.moveaxis(np.asarray(b, np.float64), -1, 0)
@@ -88,7 +89,8 @@ def slerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Array:
     """Interpolate on the shorter arc from `a` (t=0) to `b` (t=1).
 
     Args:
-        a, b: Unit quaternions (..., 4).
+        a: Unit quaternions (..., 4).
+        b: Unit quaternions (..., 4).
         t: Fractions, broadcast against the leading axes.
     """
     a_, b_ = np.asarray(a, np.float64), np.asarray(b, np.float64)

@@ -95,7 +95,8 @@ def _support_shift(
 ) -> Array:
     """Horizontal shift (frames, 2) that brings the centre of mass over the planted feet."""
     k = skeleton.height / 1.7
-    center = [ankle + rot.rotate(turn, np.array([0.045 * k, 0, 0])) for ankle, turn in feet.values()]
+    middle = np.array([0.045 * k, 0, 0])
+    center = [ankle + rot.rotate(turn, middle) for ankle, turn in feet.values()]
     left, right = (c[:, :2] for c in center)
     across = right - left
     u = np.sum((com[:, :2] - left) * across, axis=1) / np.maximum(np.sum(across**2, axis=1), 1e-9)

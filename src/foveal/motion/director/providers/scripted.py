@@ -11,10 +11,13 @@ from foveal.motion.skeleton import Side
 
 # Words that carry no action; anything else unknown is an error, never a guess.
 _FILLER = frozenset(
-    "a an the and then after that with your his her their one both to at from of on in up down "
-    "it forward forwards ahead side sideways hand hands arm arms leg legs foot feet person figure "
-    "character please now again slowly quickly deeply in-place place once few steps some glass "
-    "water cup tea coffee into air head over above body trunk hips is who someone body's out".split()
+    """
+    a an the and then after that with your his her their one both to at from of on in up
+    down it forward forwards ahead side sideways hand hands arm arms leg legs foot feet
+    person figure character please now slowly quickly deeply in-place place once few steps
+    some glass water cup tea coffee into air head over above body trunk hips is who someone
+    body's out
+    """.split()  # noqa: SIM905 - a list would take a page
 )
 _TIMES = {"twice": 2, "thrice": 3}
 _SYNONYMS = {word: name for name, action in ACTIONS.items() for word in action.synonyms}
