@@ -11,8 +11,8 @@ Layout (version 1), all integers little-endian:
     2 or 4    CRC-16 (polynomial 0x1021, start 0) or, in files over 4 KiB, CRC-32 of all before
 
 One stream of 128 to 16383 bytes costs 12 bytes. The model id fixes the shape of the features, so
-that no shape is sent. A varint has 7 bits a byte, lowest first, the high bit set on all but the last
-byte, and no needless last zero byte.
+that no shape is sent. A varint has 7 bits a byte, lowest first, the high bit set on all but the
+last byte, and no needless last zero byte.
 """
 
 import binascii

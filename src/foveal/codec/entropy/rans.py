@@ -6,7 +6,8 @@ Once a word was written the state has 5 or 6 bytes, so that the parity of the le
 state ends. A decoder must end with state 0 and all words read, which detects most damage.
 
 Layout: state (big-endian, no leading zero byte; the whole stream up to 6 bytes, then 5 bytes in a
-stream of odd length and 6 in one of even length), then 16-bit little-endian words in the order of reading.
+stream of odd length and 6 in one of even length), then 16-bit little-endian words in the order
+of reading.
 
 Source: Duda, "Asymmetric numeral systems", 2013, arXiv:1311.2540; the growing start is ours.
 """
