@@ -1,0 +1,217 @@
+"""Reading and writing images. Pixels are sRGB in [0, 1], float32, (3, height, width)."""
+
+import io
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from foveal._core.files import atomic_write, read_input
+from foveal._core.lazy import require
+from foveal.errors import ArgumentError, MediaError, ShapeError, UnsupportedError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"})
+MAX_PIXELS = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as it was stored.
+
+    Args:
+        pixels: sRGB in [0, 1], upright, not premultiplied.
+        alpha: Opacity in [0, 1], or None.
+        bit_depth: 8 or 16, of the file.
+    """
+
+    pixels: Float[Tensor, "3 height width"]
+    alpha: Float[Tensor, "1 height width"] | None
+    bit_depth: int
+
+
+def read_image(path: str | Path) -> Float[Tensor, "3 height width"]:
+    """Read an image as sRGB in [0, 1]; transparent parts keep their colour.
+
+    EXIF orientation is applied, an embedded ICC profile is converted to sRGB, and 16-bit files
+    keep their precision.
+
+    Raises:
+        ArgumentError: the file is missing, a folder or empty.
+        MediaError: it is not an image, is truncated, or is larger than 200 megapixels.
+    """
+    return read_picture(path).pixels
+
+
+def read_picture(path: str | Path) -> Picture:
+    """Read an image with its alpha channel and bit depth; see `read_image`."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    path = read_input(path, what="image")
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise MediaError(
+                    f"image: {path} has {opened.width} x {opened.height} pixels, must be at most "
+                    f"{MAX_PIXELS}; make it smaller"
+                )
+            if _is_deep_png(path):
+                return _read_deep_png(path, opened)
+            opened.load()
+            profile = opened.info.get("icc_profile")
+            image: Any = ImageOps.exif_transpose(opened)
+    except MediaError:
+        raise
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
+        raise MediaError(
+            f"image: {path} is not a readable image, it is damaged or of another kind ({error})"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise MediaError(f"image: {path} is too large ({error})") from error
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+        grey = torch.from_numpy(np.asarray(image).astype(np.float32) / 65535).clamp(0, 1)
+        return Picture(grey.expand(3, -1, -1).contiguous(), None, 16)
+    if image.mode == "F":
+        grey = torch.from_numpy(np.asarray(image).copy())
+        if not torch.isfinite(grey).all():
+            raise MediaError(f"image: {path} holds NaN or infinity; mend the file")
+        return Picture(grey.clamp(0, 1).expand(3, -1, -1).contiguous(), None, 16)
+    alpha = None
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = torch.from_numpy(np.array(image.getchannel("A"))).float()[None] / 255
+    image = _to_srgb(image, profile).convert("RGB")
+    return Picture(_to_tensor(np.array(image), 255), alpha, 8)
+
+
+def _to_tensor(array: Any, top: int) -> Tensor:
+    return torch.from_numpy(array).permute(2, 0, 1).float().div(top).contiguous()
+
+
+def _to_srgb(image: Any, profile: bytes | None) -> Any:
+    """Convert by the embedded ICC profile; a damaged profile is ignored, as viewers do."""
+    from PIL import ImageCms
+
+    if not profile:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode not in ("RGB", "CMYK", "L"):
+            image = image.convert("RGB")
+        target = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image
+    except (ImageCms.PyCMSError, OSError):
+        return image
+
+
+def _is_deep_png(path: Path) -> bool:
+    """Whether `path` is a 16-bit colour PNG, which Pillow would silently reduce to 8 bit."""
+    with path.open("rb") as handle:
+        head = handle.read(26)
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 26 and head[24] == 16 and head[25] & 2 > 0
+
+
+def _read_deep_png(path: Path, opened: Any) -> Picture:
+    av = require("av", "video", "reading a 16-bit PNG")
+    from PIL import ExifTags
+
+    if opened.info.get("icc_profile"):
+        raise UnsupportedError(
+            f"image: {path} has 16 bits and an ICC profile, which cannot be converted without loss "
+            "here; save it as sRGB first"
+        )
+    try:
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0))
+            array = frame.to_ndarray(format="rgba64le")
+    except (av.error.FFmpegError, StopIteration) as error:
+        raise MediaError(f"image: {path} is not a readable 16-bit PNG ({error})") from error
+    array = np.asarray(array).astype(np.int32)
+    orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
+    array = np.ascontiguousarray(_orient(array, orientation))
+    pixels = _to_tensor(array, 65535)
+    has_alpha = "A" in opened.getbands()
+    return Picture(pixels[:3].contiguous(), pixels[3:].contiguous() if has_alpha else None, 16)
+
+
+def _orient(array: Any, orientation: int) -> Any:
+    turns = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False),
+             7: (1, True), 8: (1, False)}
+    quarter, mirror = turns.get(orientation, (0, False))
+    array = np.rot90(array, quarter)
+    return array[:, ::-1] if mirror else array
+
+
+def write_image(
+    path: str | Path,
+    image: Float[Tensor, "3 height width"],
+    *,
+    alpha: Float[Tensor, "1 height width"] | None = None,
+    bit_depth: int = 8,
+    quality: int = 95,
+) -> None:
+    """Write sRGB pixels; the suffix chooses the format. Nothing is left behind on failure.
+
+    Args:
+        path: Target, with one of `IMAGE_SUFFIXES`.
+        image: In [0, 1]; values outside are clipped.
+        alpha: Opacity in [0, 1]; PNG, WebP and AVIF only.
+        bit_depth: 8, or 16 for PNG.
+        quality: Of the lossy formats, 0 to 100.
+
+    Raises:
+        ArgumentError: the suffix, bit depth or folder is not allowed, or a pixel is NaN.
+        ShapeError: a shape is wrong.
+    """
+    from PIL import Image
+
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise ArgumentError(
+            f"write_image: path is {path}, must end in one of {sorted(IMAGE_SUFFIXES)}"
+        )
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+        raise ShapeError(f"write_image: image has shape {tuple(image.shape)}, must be (3, h, w)")
+    if not torch.isfinite(image).all():
+        raise ArgumentError("write_image: image holds NaN or infinity, must be finite")
+    if alpha is not None and suffix not in (".png", ".webp", ".avif"):
+        raise ArgumentError(f"write_image: alpha cannot be stored in {suffix}; write a .png")
+    if bit_depth not in (8, 16) or (bit_depth == 16 and suffix != ".png"):
+        raise ArgumentError(
+            f"write_image: bit_depth is {bit_depth} for {suffix}, must be 8, or 16 for .png"
+        )
+    planes = image if alpha is None else torch.cat([image, alpha.to(image)])
+    top = 255 if bit_depth == 8 else 65535
+    array = (planes.detach().float().clamp(0, 1) * top).round().permute(1, 2, 0).cpu().numpy()
+    with atomic_write(path) as temporary:
+        if bit_depth == 16:
+            temporary.write_bytes(_encode_deep_png(array.astype(np.uint16)))
+            return
+        pillow = Image.fromarray(array.astype(np.uint8))
+        extra = {"quality": quality} if suffix in (".jpg", ".jpeg", ".webp", ".avif") else {}
+        pillow.save(temporary, **extra)
+
+
+def _encode_deep_png(array: Any) -> bytes:
+    """A 16-bit PNG: three chunks, filter 0 (Pillow cannot write 16-bit colour)."""
+    import zlib
+
+    height, width, channels = array.shape
+    rows = array.astype(">u2").tobytes()
+    stride = width * channels * 2
+    body = b"".join(b"\0" + rows[i * stride : (i + 1) * stride] for i in range(height))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(body, 6))
+        + chunk(b"IEND", b"")
+    )

@@ -1,0 +1,73 @@
+"""The two accuracy gates of Foveal, for its own tests and for those of its users."""
+
+import torch
+from torch import Tensor
+
+from foveal.errors import ArgumentError
+
+REFERENCE_FACTOR = 2.0
+"""How much worse than the same-dtype reference a fast path may be."""
+
+_ACCUMULATION = {torch.float64: 1e-12, torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+
+
+def relative_error(value: Tensor, truth: Tensor) -> float:
+    """Return ||value - truth|| / ||truth|| in fp64; NaN anywhere gives infinity."""
+    if value.shape != truth.shape:
+        raise ArgumentError(
+            f"relative_error: value has shape {tuple(value.shape)}, must be {tuple(truth.shape)}"
+        )
+    a, b = value.detach().double(), truth.detach().double().to(value.device)
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        return float("inf")
+    scale = b.norm().item()
+    difference = (a - b).norm().item()
+    return difference if scale == 0 else difference / scale
+
+
+def assert_as_accurate(fast: Tensor, reference: Tensor, truth: Tensor, *, floor: float = 1e-7) -> None:
+    """First gate: the fast path's error is at most twice that of the same-dtype reference.
+
+    Args:
+        fast: Output of the fast path.
+        reference: Output of the plain implementation in the same dtype.
+        truth: Output of the plain implementation in fp64.
+        floor: Error that is always allowed, relative.
+
+    Raises:
+        AssertionError: the budget is exceeded; the message holds both errors.
+    """
+    error = relative_error(fast, truth)
+    budget = max(floor, REFERENCE_FACTOR * relative_error(reference, truth))
+    if not error <= budget:
+        raise AssertionError(f"relative error {error:.3g} is over the budget {budget:.3g}")
+
+
+def assert_on_same_codes(
+    fast: Tensor, emulation: Tensor, *, codes: Tensor | None = None, wanted: Tensor | None = None,
+    accumulation: torch.dtype = torch.float32,
+) -> None:
+    """Second gate, for quantised paths: equal codes, and fp64 emulation of those very codes.
+
+    The first gate alone lets a lost bit pass, since the quantisation error hides it.
+
+    Args:
+        fast: Output of the kernel.
+        emulation: fp64 result computed from the same codes.
+        codes: Integer codes of the kernel, compared exactly with `wanted` if given.
+        wanted: Codes of the reference quantiser.
+        accumulation: dtype in which the kernel accumulates; sets the tolerance.
+
+    Raises:
+        AssertionError: codes differ, or the error is above accumulation level.
+    """
+    if (codes is None) != (wanted is None):
+        raise ArgumentError("assert_on_same_codes: codes and wanted must be given together")
+    if codes is not None and wanted is not None and not torch.equal(codes, wanted):
+        count = int((codes != wanted).sum())
+        raise AssertionError(f"{count} of {codes.numel()} codes differ")
+    error = relative_error(fast, emulation)
+    if not error <= _ACCUMULATION[accumulation]:
+        raise AssertionError(
+            f"relative error {error:.3g} on the same codes is over {_ACCUMULATION[accumulation]}"
+        )
