@@ -1,0 +1,135 @@
+"""`foveal encode | decode | inspect`: features of a frozen recogniser in a few hundred bytes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foveal._core.files import atomic_write, read_input, write_bytes
+from foveal.cli.common import Json, Options, emit, inputs, is_video, parse_options, reporter
+from foveal.errors import ArgumentError
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class CodecOptions:
+    """Options of the codec: its weights, and for a video each how-many-th frame is coded."""
+
+    weights: str = "efficientnet-lite0"
+    every: int = 1
+
+
+def frames(file: Path, every: int) -> Iterator[Any]:
+    """Yield the images of a file, one at a time."""
+    from foveal._core.media import read_image
+    from foveal._core.video import read_video
+
+    if is_video(file):
+        yield from read_video(file, every=every)
+    else:
+        yield read_image(file)
+
+
+def features_of(files: list[Path], teacher: Any, every: int) -> Iterator[Any]:
+    """Yield the stride-16 features of every image or frame, in batches."""
+    import torch
+
+    from foveal.teachers import prepare
+
+    batch: list[Any] = []
+    show, count = reporter("features"), 0
+    for file in files:
+        for frame in frames(file, every):
+            batch.append(prepare(frame))
+            count += 1
+            show(count, None)
+            if len(batch) == _BATCH:
+                with torch.no_grad():
+                    yield teacher.features(torch.stack(batch))
+                batch = []
+    if batch:
+        with torch.no_grad():
+            yield teacher.features(torch.stack(batch))
+
+
+def encode(
+    source: Annotated[Path, typer.Argument(help="Image, folder or video.")],
+    target: Annotated[Path, typer.Argument(help="Stream to write, .fvl")],
+    option: Options = None,
+    as_json: Json = False,
+) -> None:
+    """Code what EfficientNet-Lite0 sees, one stream an image or frame."""
+    options = parse_options(CodecOptions, option)
+    files = inputs(source)
+    import torch
+
+    from foveal import codec
+    from foveal.teachers.efficientnet_lite import EfficientNetLite0
+
+    model = codec.load(options.weights)
+    teacher = EfficientNetLite0.load()
+    features = torch.cat(list(features_of(files, teacher, options.every)))
+    stream = codec.encode(model, features, head=teacher.head)
+    write_bytes(target, stream.payload)
+    value = {
+        "output": str(target),
+        "images": len(features),
+        "bytes": len(stream.payload),
+        "receipt": stream.receipt.to_dict(),
+    }
+    lines = [f"{target}: {len(features)} images, {len(stream.payload)} bytes", str(stream.receipt)]
+    emit(value, as_json, lines)
+
+
+def decode(
+    source: Annotated[Path, typer.Argument(help="Stream, .fvl")],
+    features: Annotated[
+        Path | None, typer.Option("--features", help="Write the features here, .safetensors")
+    ] = None,
+    option: Options = None,
+    as_json: Json = False,
+) -> None:
+    """Decode a stream and let the rest of the recogniser answer: five best classes an image."""
+    options = parse_options(CodecOptions, option)
+    payload = read_input(source, what="stream").read_bytes()
+    if features is not None and features.suffix != ".safetensors":
+        raise ArgumentError(f"--features: {features}, must end in .safetensors")
+    import torch
+
+    from foveal import codec
+    from foveal.teachers.efficientnet_lite import EfficientNetLite0
+
+    decoded = codec.decode(codec.load(options.weights), payload)
+    teacher = EfficientNetLite0.load()
+    with torch.no_grad():
+        scores = torch.cat([teacher.head(part).softmax(-1) for part in decoded.split(_BATCH)])
+    best = scores.topk(5)
+    rows = [
+        {"classes": c.tolist(), "probabilities": [round(x, 6) for x in p.tolist()]}
+        for c, p in zip(best.indices, best.values, strict=True)
+    ]
+    if features is not None:
+        from safetensors.torch import save
+
+        with atomic_write(features) as temporary:
+            temporary.write_bytes(save({"features": decoded.contiguous()}))
+    lines = [
+        f"image {i}: ImageNet class {row['classes'][0]} ({row['probabilities'][0]:.1%})"
+        for i, row in enumerate(rows)
+    ]
+    emit({"images": rows}, as_json, lines)
+
+
+def inspect(
+    source: Annotated[Path, typer.Argument(help="Stream, .fvl")],
+    as_json: Json = False,
+) -> None:
+    """Say what a stream holds and where its bytes go, without decoding it."""
+    from foveal import codec
+
+    facts = codec.inspect(read_input(source, what="stream").read_bytes())
+    emit(facts, as_json, [f"{name}: {json.dumps(value)}" for name, value in facts.items()])

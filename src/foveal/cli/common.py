@@ -1,0 +1,91 @@
+"""What the verbs share: options, output, and the list of input files."""
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from foveal._core.files import ensure_dir
+from foveal._core.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from foveal._core.progress import is_quiet
+from foveal.errors import ArgumentError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Options = Annotated[
+    list[str] | None, typer.Option("-o", "--option", help="name=value, checked by the method.")
+]
+T = TypeVar("T")
+
+
+def parse_options(cls: type[T], options: list[str] | None) -> T:
+    """Fill a method's dataclass from `name=value` strings.
+
+    Raises:
+        ArgumentError: an unknown name, or a value of the wrong type.
+    """
+    if not is_dataclass(cls):
+        raise ArgumentError(f"parse_options: cls is {cls}, must be a dataclass")
+    known: dict[str, Any] = {f.name: f.type for f in fields(cls)}
+    values: dict[str, Any] = {}
+    for option in options or []:
+        name, sign, text = option.partition("=")
+        if not sign or name not in known:
+            raise ArgumentError(f"-o: option is {option!r}, must be name=value with name among "
+                                f"{sorted(known)}")
+        kind = known[name]
+        try:
+            values[name] = {"true": True, "false": False}[text] if kind is bool else kind(text)
+        except (ValueError, KeyError) as error:
+            raise ArgumentError(f"-o: {name} is {text!r}, must be {kind.__name__}") from error
+    return cls(**values)
+
+
+def inputs(path: Path) -> list[Path]:
+    """Return the image and video files of a path: itself, or what a folder holds.
+
+    Raises:
+        ArgumentError: nothing is there, or the suffix is unknown.
+    """
+    if not path.exists():
+        raise ArgumentError(f"input: {path} does not exist; check the name")
+    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
+        if not files:
+            raise ArgumentError(f"input: folder {path} holds no image and no video")
+        return files
+    if path.suffix.lower() not in known:
+        raise ArgumentError(
+            f"input: {path} ends in {path.suffix!r}, must end in one of {sorted(known)}"
+        )
+    return [path]
+
+
+def is_video(path: Path) -> bool:
+    """Tell a video from an image by its suffix."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def output_dir(path: Path) -> Path:
+    """Make an output folder, or say why it cannot be."""
+    return ensure_dir(path)
+
+
+def emit(value: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    """Print `value` as JSON, or `lines`."""
+    typer.echo(json.dumps(value, indent=1) if as_json else "\n".join(lines))
+
+
+def reporter(name: str) -> Callable[[int, int | None], None]:
+    """Return a callback that redraws one line of progress on a terminal, and is silent else."""
+    if is_quiet():
+        return lambda done, total: None
+
+    def show(done: int, total: int | None) -> None:
+        end = "\n" if total is not None and done >= total else ""
+        typer.echo(f"\r{name}: {done}" + (f" of {total}" if total else "") + end, nl=False, err=True)
+
+    return show
