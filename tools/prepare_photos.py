@@ -70,8 +70,9 @@ def main() -> None:
             if min(image.size) < 320 or image.size[0] == image.size[1] == 512:
                 continue
             scale = 320 / min(image.size)
-            image = image.resize((round(image.width * scale), round(image.height * scale)),
-                                 Image.Resampling.LANCZOS)
+            image = image.resize(
+                (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
+            )
             target = out / split / f"{name}-{index:03d}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
             image.save(target, quality=95)

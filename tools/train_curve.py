@@ -64,8 +64,7 @@ def evaluate(photos, teacher, curve, device, seed=1234, draws=8):
             hits["none"].append(float(teacher(dark).argmax(-1) == answer))
             hits["curve"].append(float(teacher(curve(dark)).argmax(-1) == answer))
             for a in ENSEMBLE:
-                hits[str(a)].append(
-                    float(teacher(reciprocal_curve(dark, a)).argmax(-1) == answer))
+                hits[str(a)].append(float(teacher(reciprocal_curve(dark, a)).argmax(-1) == answer))
     return {name: sum(v) / len(v) for name, v in hits.items()} | {"num": len(hits["none"])}
 
 
@@ -107,16 +106,24 @@ def main() -> None:
         if time.time() - start > args.minutes * 60:
             break
     curve.eval()
-    metrics = {"train_photos": len(train), "test_photos": len(test), "steps": step + 1,
-               "agreement_test": evaluate(test, teacher, curve, device),
-               "agreement_train": evaluate(train, teacher, curve, device, draws=1)}
+    metrics = {
+        "train_photos": len(train),
+        "test_photos": len(test),
+        "steps": step + 1,
+        "agreement_test": evaluate(test, teacher, curve, device),
+        "agreement_train": evaluate(train, teacher, curve, device, draws=1),
+    }
     sys.stdout.write(json.dumps(metrics) + "\n")
     args.out.mkdir(parents=True, exist_ok=True)
     config = {"model": "ConcaveCurve", "thumbnail": curve.thumbnail, "seed": args.seed}
     save_weights(args.out / "sacc-efficientnet-lite0.safetensors", curve.state_dict(), config)
-    report = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-              "torch": torch.__version__, "args": {k: str(v) for k, v in vars(args).items()},
-              "metrics": metrics, "log": log}
+    report = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "args": {k: str(v) for k, v in vars(args).items()},
+        "metrics": metrics,
+        "log": log,
+    }
     (args.out / "sacc-efficientnet-lite0.log.json").write_text(json.dumps(report, indent=1))
 
 

@@ -69,8 +69,13 @@ class Receipt:
         loss = "loss not measured" if self.loss is None else f"{self.loss_metric} {self.loss:.4g}"
         return (
             f"{self.stage}: {_amount(self.spent)} of {_amount(self.full)} {self.unit} "
-            f"({self.spent_fraction:.1%}), {loss}, {self.seconds:.2f} s"
+            f"({percent(self.spent_fraction)}), {loss}, {self.seconds:.2f} s"
         )
+
+
+def percent(fraction: float) -> str:
+    """Write a fraction as a percentage with at least two significant digits."""
+    return f"{100 * fraction:.1f} %" if fraction >= 0.1 else f"{100 * fraction:.2g} %"
 
 
 def _amount(value: float) -> str:

@@ -113,7 +113,9 @@ def _is_deep_png(path: Path) -> bool:
     """Whether `path` is a 16-bit colour PNG, which Pillow would silently reduce to 8 bit."""
     with path.open("rb") as handle:
         head = handle.read(26)
-    return head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 26 and head[24] == 16 and head[25] & 2 > 0
+    return (
+        head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 26 and head[24] == 16 and head[25] & 2 > 0
+    )
 
 
 def _read_deep_png(path: Path, opened: Any) -> Picture:
@@ -140,8 +142,15 @@ def _read_deep_png(path: Path, opened: Any) -> Picture:
 
 
 def _orient(array: Any, orientation: int) -> Any:
-    turns = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False),
-             7: (1, True), 8: (1, False)}
+    turns = {
+        2: (0, True),
+        3: (2, False),
+        4: (2, True),
+        5: (3, True),
+        6: (3, False),
+        7: (1, True),
+        8: (1, False),
+    }
     quarter, mirror = turns.get(orientation, (0, False))
     array = np.rot90(array, quarter)
     return array[:, ::-1] if mirror else array
@@ -208,10 +217,14 @@ def _encode_deep_png(array: Any) -> bytes:
     body = b"".join(b"\0" + rows[i * stride : (i + 1) * stride] for i in range(height))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(body, 6))
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(body, 6))
         + chunk(b"IEND", b"")
     )

@@ -79,7 +79,7 @@ def probe_video(path: str | Path) -> VideoInfo:
 
 
 def read_video(
-    path: str | Path, *, every: int = 1, max_frames: int | None = None
+    path: str | Path, *, start: int = 0, every: int = 1, max_frames: int | None = None
 ) -> Iterator[Float[Tensor, "3 height width"]]:
     """Yield upright frames as sRGB-coded values in [0, 1], one at a time.
 
@@ -89,19 +89,22 @@ def read_video(
 
     Args:
         path: Any file that FFmpeg reads.
-        every: Yield each `every`-th frame.
+        start: Frames to leave out at the beginning.
+        every: Yield each `every`-th frame from there on.
         max_frames: Stop after this many frames were yielded.
 
     Raises: as `probe_video`. A file that breaks off yields what could be decoded, then raises.
     """
-    if every < 1:
-        raise ArgumentError(f"read_video: every is {every}, must be >= 1")
+    if every < 1 or start < 0:
+        raise ArgumentError(
+            f"read_video: every is {every} and start is {start}, must be >= 1 and >= 0"
+        )
     av, container = _open(path)
     count = 0
     with container:
         try:
             for index, frame in enumerate(container.decode(video=0)):
-                if index % every:
+                if index < start or (index - start) % every:
                     continue
                 yield _to_tensor(frame)
                 count += 1
@@ -144,7 +147,12 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
     """
 
     def __init__(
-        self, path: str | Path, *, fps: Fraction, audio_from: str | Path | None = None, crf: int = 20
+        self,
+        path: str | Path,
+        *,
+        fps: Fraction,
+        audio_from: str | Path | None = None,
+        crf: int = 20,
     ) -> None:
         """Remember the settings; the file is opened with the first frame."""
         self.path = Path(path)

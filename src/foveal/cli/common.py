@@ -33,8 +33,9 @@ def parse_options(cls: type[T], options: list[str] | None) -> T:
     for option in options or []:
         name, sign, text = option.partition("=")
         if not sign or name not in known:
-            raise ArgumentError(f"-o: option is {option!r}, must be name=value with name among "
-                                f"{sorted(known)}")
+            raise ArgumentError(
+                f"-o: option is {option!r}, must be name=value with name among {sorted(known)}"
+            )
         kind = known[name]
         try:
             values[name] = {"true": True, "false": False}[text] if kind is bool else kind(text)
@@ -86,6 +87,8 @@ def reporter(name: str) -> Callable[[int, int | None], None]:
 
     def show(done: int, total: int | None) -> None:
         end = "\n" if total is not None and done >= total else ""
-        typer.echo(f"\r{name}: {done}" + (f" of {total}" if total else "") + end, nl=False, err=True)
+        typer.echo(
+            f"\r{name}: {done}" + (f" of {total}" if total else "") + end, nl=False, err=True
+        )
 
     return show

@@ -33,9 +33,7 @@ def examine() -> dict[str, Any]:
     cache = cache_dir()
     size = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file()) if cache.exists() else 0
     cuda = torch.cuda.is_available()
-    extras = {
-        extra: {p: _version(p) for p in packages} for extra, packages in _EXTRAS.items()
-    }
+    extras = {extra: {p: _version(p) for p in packages} for extra, packages in _EXTRAS.items()}
     return {
         "foveal": __version__,
         "python": platform.python_version(),
@@ -67,8 +65,10 @@ def _needs(module: str, extra: str) -> str:
 def doctor(as_json: Json = False) -> None:
     """Say which versions, devices, extras and caches there are, and which fast paths will run."""
     facts = examine()
-    lines = [f"foveal {facts['foveal']}, Python {facts['python']}, {facts['platform']}",
-             f"interpreter: {sys.executable}"]
+    lines = [
+        f"foveal {facts['foveal']}, Python {facts['python']}, {facts['platform']}",
+        f"interpreter: {sys.executable}",
+    ]
     lines += [f"{name} {version}" for name, version in facts["packages"].items()]
     cpu = facts["devices"]["cpu"]
     lines.append(f"cpu: {cpu['cores']} cores, {cpu['threads']} threads")

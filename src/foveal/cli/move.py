@@ -42,7 +42,10 @@ def move(
     show = reporter("percent")
     track: Any = options.track
     clip = motion.generate(
-        instruction, track=track, seed=options.seed, fps=options.fps,
+        instruction,
+        track=track,
+        seed=options.seed,
+        fps=options.fps,
         progress=lambda fraction: show(round(100 * fraction), 100),
     )
     if target.suffix == ".html":

@@ -115,7 +115,12 @@ def _download(registry: str, package: str, version: str, folder: Path) -> Path:
         command = ["apt-get", "download", "-qq", spec]
     try:
         done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MediaError(f"samples: {spec} cannot be fetched ({error}); try again") from error

@@ -129,8 +129,9 @@ def align(
     try:
         for step in range(num_steps):
             pick = torch.randint(len(dark), (min(batch_size, len(dark)),), generator=generator)
-            loss = alignment_loss(curve, recogniser, dark[pick.to(dark.device)],
-                                  confidence=confidence)
+            loss = alignment_loss(
+                curve, recogniser, dark[pick.to(dark.device)], confidence=confidence
+            )
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -123,7 +123,11 @@ class ConcaveCurve(nn.Module):
         """Return the curves of a batch of sRGB images in [0, 1]."""
         size = (THUMBNAIL, THUMBNAIL)
         x = image.clamp(0, 1)
-        x = F.interpolate(x, size) if self.thumbnail == "nearest" else F.adaptive_avg_pool2d(x, size)
+        x = (
+            F.interpolate(x, size)
+            if self.thumbnail == "nearest"
+            else F.adaptive_avg_pool2d(x, size)
+        )
         x1 = F.relu(self.conv1(x))
         x2 = F.relu(self.conv2(x1))
         x3 = F.relu(self.conv3(x2))
@@ -137,7 +141,9 @@ class ConcaveCurve(nn.Module):
         stacked = frames.transpose(0, 1).flatten(1, 2)[None]
         return self.predict(stacked)
 
-    def forward(self, image: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 3 height width"]:
+    def forward(
+        self, image: Float[Tensor, "b 3 height width"]
+    ) -> Float[Tensor, "b 3 height width"]:
         """Return brightened images, each by its own curve."""
         return apply_curve(image, self.predict(image))
 

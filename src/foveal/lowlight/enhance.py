@@ -85,7 +85,12 @@ def enhance(
 
 
 def curve_receipt(
-    *, height: int, width: int, seconds: float, loss: float | None, metric: str,
+    *,
+    height: int,
+    width: int,
+    seconds: float,
+    loss: float | None,
+    metric: str,
     frames_per_curve: int = 1,
 ) -> Receipt:
     """Return the receipt of frames brightened by a predicted curve."""
@@ -117,7 +122,9 @@ def _check_strength(where: str, strength: float) -> None:
         raise ArgumentError(f"{where}: strength is {strength}, must be in [0, 1]")
 
 
-def predict_clip_curve(frames: Iterator[Tensor], model: ConcaveCurve) -> Float[Tensor, "1 3 levels"]:
+def predict_clip_curve(
+    frames: Iterator[Tensor], model: ConcaveCurve
+) -> Float[Tensor, "1 3 levels"]:
     """Return the one curve of a clip; only thumbnails of the frames are kept in memory."""
     small = [
         F.interpolate(f[None], (64, 64), mode="area") if min(f.shape[1:]) > 64 else f[None]
@@ -172,7 +179,11 @@ def enhance_video(
             if on_frame is not None:
                 on_frame(count, info.num_frames)
     receipt = curve_receipt(
-        height=info.height, width=info.width, seconds=time.perf_counter() - start,
-        loss=None, metric="", frames_per_curve=count,
+        height=info.height,
+        width=info.width,
+        seconds=time.perf_counter() - start,
+        loss=None,
+        metric="",
+        frames_per_curve=count,
     )
     return EnhancedVideo(Path(target), curve[0], count, receipt)

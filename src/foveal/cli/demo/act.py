@@ -39,7 +39,12 @@ def act(out: Path, *, seed: int) -> Act:
     receipt = replace(
         clip.receipt,
         seconds=time.perf_counter() - start,
-        details={**clip.receipt.details, "score": score, "status": clip.status, "seed": seed,
-                 "instruction": INSTRUCTION},
+        details={
+            **clip.receipt.details,
+            "score": score,
+            "status": clip.status,
+            "seed": seed,
+            "instruction": INSTRUCTION,
+        },
     )
     return Act(receipt, clip.to_player(), score, clip.status)

@@ -57,11 +57,17 @@ def demo(
         return result
 
     tokens = 512 if quick else 8192 if full else 4096
-    seen = stage("lowlight", "a dark street and dark photographs",
-                 lambda p: see(p, seed=seed, draws=1 if quick else 5))
+    seen = stage(
+        "lowlight",
+        "a dark street and dark photographs",
+        lambda p: see(p, seed=seed, draws=1 if quick else 5),
+    )
     sent = stage("codec", "features beside WebP and AVIF", lambda p: send(p, seed=seed))
-    thought = stage("attention", f"{tokens} tokens, dense and sparse",
-                    lambda p: think(p, seed=seed, num_tokens=tokens))
+    thought = stage(
+        "attention",
+        f"{tokens} tokens, dense and sparse",
+        lambda p: think(p, seed=seed, num_tokens=tokens),
+    )
     acted = stage("motion", "an instruction, simulated", lambda p: act(p, seed=seed))
     facts = {
         "foveal": __version__,
@@ -78,8 +84,9 @@ def demo(
         "notice": NOTICE,
     } | {name: result.receipt.to_dict() for name, result in stages.items()}
     write_json(out / "summary.json", summary)
-    write_text(out / "report.html",
-               report_html(seen, sent, thought, acted, facts=facts, notice=NOTICE))
+    write_text(
+        out / "report.html", report_html(seen, sent, thought, acted, facts=facts, notice=NOTICE)
+    )
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
     else:

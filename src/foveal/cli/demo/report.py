@@ -7,10 +7,17 @@ from foveal.cli.demo.act import INSTRUCTION, Act
 from foveal.cli.demo.see import See
 from foveal.cli.demo.send import Send
 from foveal.cli.demo.think import Think
-from foveal.receipt import Receipt
+from foveal.receipt import Receipt, percent
 from foveal.web import page as web
 from foveal.web.player import player_html
 
+_UNITS = {
+    "foot_skate": ", m/s",
+    "jerk": ", m/s³",
+    "ground_penetration": ", m",
+    "tracking_error": ", m",
+    "limit_violation": ", rad",
+}
 _COLOURS = ("#d04a35", "#2f9e5b", "#2f6fd0", "#0b6e6e", "#b4791a")
 
 
@@ -47,7 +54,10 @@ def _see(r: See) -> str:
         + _big(
             (f"{r.agreement['dark']:.0%}", "agreement with daylight, dark"),
             (f"{r.agreement['concave curve']:.0%}", "with the concave curve"),
-            (f"{gain['mean']:+.1%}", f"gain, 95 % interval {gain['low']:+.1%} to {gain['high']:+.1%}"),
+            (
+                f"{gain['mean']:+.1%}",
+                f"gain, 95 % interval {gain['low']:+.1%} to {gain['high']:+.1%}",
+            ),
         )
         + web.slider(web.data_uri(r.before), web.data_uri(r.after), caption="Frame of the clip")
         + '<div class="two"><div><h3>The learned curve of the clip</h3>'
@@ -64,13 +74,16 @@ def _see(r: See) -> str:
 
 def _send(r: Send) -> str:
     series = [
-        (name.upper() + " (best setting at each size)", colour, line)
+        (name.upper() + " (best settings)", colour, line)
         for (name, line), colour in zip(r.ladder.items(), _COLOURS[2:], strict=False)
     ]
     series.append(("Foveal feature stream", _COLOURS[0], [r.ours]))
     best = r.best_pixel
     other = (
-        (f"{best['bytes']:.0f} B", f"{best['format'].upper()} of {best['size']} px at that retention")
+        (
+            f"{best['bytes']:.0f} B",
+            f"{best['format'].upper()} of {best['size']} px at that retention",
+        )
         if best
         else ("none", "of the pixel settings reached that retention")
     )
@@ -96,7 +109,11 @@ def _think(r: Think) -> str:
     rows = [
         ("perplexity", f"{c.dense_perplexity:.3f}", f"{c.sparse_perplexity:.3f}"),
         ("token pairs read", "100 %", f"{c.density:.1%}"),
-        ("seconds in attention", f"{c.dense_attention_seconds:.2f}", f"{c.sparse_attention_seconds:.2f}"),
+        (
+            "seconds in attention",
+            f"{c.dense_attention_seconds:.2f}",
+            f"{c.sparse_attention_seconds:.2f}",
+        ),
         ("seconds in all", f"{c.dense_seconds:.2f}", f"{c.sparse_seconds:.2f}"),
     ]
     return (
@@ -110,7 +127,8 @@ def _think(r: Think) -> str:
         )
         + '<div class="two"><div>'
         + web.block_map(
-            c.block_map.tolist(), causal=True,
+            c.block_map.tolist(),
+            causal=True,
             caption=f"Blocks of 64 x 64 tokens that layer {c.map_layer}, head {c.map_head} reads",
         )
         + "</div><div>"
@@ -123,7 +141,10 @@ def _think(r: Think) -> str:
 
 def _act(r: Act) -> str:
     rows = [
-        (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
+        (
+            name.replace("_", " ") + _UNITS.get(name, ""),
+            f"{value:.4g}" if isinstance(value, float) else str(value),
+        )
         for name, value in r.score.items()
         if not isinstance(value, dict)
     ]
@@ -148,9 +169,14 @@ def report_html(
 ) -> str:
     """Return the self-contained page."""
     rows = [
-        (name, str(r.receipt.unit), f"{r.receipt.spent_fraction:.2%}",
-         f"{r.receipt.loss:.4g}" if r.receipt.loss is not None else "not measured",
-         f"{r.receipt.seconds:.1f}", r.receipt.loss_metric)
+        (
+            name,
+            str(r.receipt.unit),
+            percent(r.receipt.spent_fraction),
+            f"{r.receipt.loss:.4g}" if r.receipt.loss is not None else "not measured",
+            f"{r.receipt.seconds:.1f}",
+            r.receipt.loss_metric,
+        )
         for name, r in (("see", see), ("send", send), ("think", think), ("act", act))
     ]
     total = sum(r.receipt.seconds for r in (see, send, think, act))
@@ -161,7 +187,10 @@ def report_html(
         "measured in this run.</p>"
         + web.table(("stage", "unit", "spent of full", "loss", "seconds", "what the loss is"), rows)
         + f'<p class="note">{total:.0f} s in all. {html.escape(versions)}.</p>'
-        + _see(see) + _send(send) + _think(think) + _act(act)
+        + _see(see)
+        + _send(send)
+        + _think(think)
+        + _act(act)
         + f'<section><h2>Notice</h2><p class="note">{html.escape(notice)}</p></section>'
     )
     return web.page("Foveal demo", body)

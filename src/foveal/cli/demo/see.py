@@ -22,7 +22,8 @@ from foveal.teachers.efficientnet_lite import EfficientNetLite0
 CAMERA = "SonyA7S2"
 CLIP_FACTOR = 0.02
 PHOTO_FACTORS = (0.005, 0.05)
-MAX_FRAMES = 100
+FIRST_FRAME, NUM_FRAMES, SHOWN_FRAME = 150, 75, 30
+"""One shot of the clip: a street behind a fence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +63,19 @@ def see(out: Path, *, seed: int, draws: int) -> See:
     dark_path, bright_path = out / "bikes-dark.mp4", out / "bikes-enhanced.mp4"
     source = samples.path("video-bikes")
     exposure = sample_exposure(
-        torch.Generator().manual_seed(seed), camera=CAMERA, factor=(CLIP_FACTOR, CLIP_FACTOR),
+        torch.Generator().manual_seed(seed),
+        camera=CAMERA,
+        factor=(CLIP_FACTOR, CLIP_FACTOR),
         max_gain=1.0,
     )
     noise = torch.Generator().manual_seed(seed)
     with VideoWriter(dark_path, fps=probe_video(source).fps, crf=14) as writer:
-        for frame in read_video(source, max_frames=MAX_FRAMES):
+        for frame in read_video(source, start=FIRST_FRAME, max_frames=NUM_FRAMES):
             writer.write(darken(frame[None], exposure, noise)[0])
     video = lowlight.enhance_video(dark_path, bright_path, model)
-    middle = video.num_frames // 2
-    before, after = _frame(dark_path, middle), _frame(bright_path, middle)
+    before, after = (
+        next(read_video(path, start=SHOWN_FRAME, max_frames=1)) for path in (dark_path, bright_path)
+    )
     agreement, interval, rows, pairs = _judge(model, teacher, seed=seed, draws=draws)
     write_json(out / "agreement.json", {"rows": rows, "mean": agreement, "interval": interval})
     receipt = replace(
@@ -86,22 +90,26 @@ def see(out: Path, *, seed: int, draws: int) -> See:
             "num_photographs": len(photo_names()),
             "num_draws": len(rows),
             "exposure_factors": PHOTO_FACTORS,
-            "clip": {"camera": CAMERA, "factor": CLIP_FACTOR, "frames": video.num_frames},
+            "clip": {
+                "camera": CAMERA,
+                "factor": CLIP_FACTOR,
+                "first_frame": FIRST_FRAME,
+                "frames": video.num_frames,
+            },
             "seed": seed,
             "anecdote": "20 photographs: fewer than 100",
         },
     )
-    return See(receipt, to_array(before), to_array(after), pairs, video.curve, agreement, interval,
-               len(rows))
-
-
-def _frame(path: Path, index: int) -> Tensor:
-    frame = None
-    for frame in read_video(path, max_frames=index + 1):
-        pass
-    if frame is None:
-        raise IndexError(index)
-    return frame
+    return See(
+        receipt,
+        to_array(before),
+        to_array(after),
+        pairs,
+        video.curve,
+        agreement,
+        interval,
+        len(rows),
+    )
 
 
 @torch.no_grad()
@@ -127,14 +135,19 @@ def _judge(
             name: lowlight.reciprocal_curve(dark, a)
             for name, a in zip(fixed, lowlight.ENSEMBLE[2::2], strict=True)
         }
-        found = {name: (teacher(x).argmax(-1) == answer).float().tolist()
-                 for name, x in variants.items()}
+        found = {
+            name: (teacher(x).argmax(-1) == answer).float().tolist() for name, x in variants.items()
+        }
         for name, values in found.items():
             (hits if name in hits else fixed)[name] += values
         groups += [index] * draws
         rows += [
-            {"photograph": index, "factor": e.factor, "gain": e.gain,
-             **{name: values[k] for name, values in found.items()}}
+            {
+                "photograph": index,
+                "factor": e.factor,
+                "gain": e.gain,
+                **{name: values[k] for name, values in found.items()},
+            }
             for k, e in enumerate(exposures)
         ]
         if len(pairs) < 4:
@@ -142,4 +155,9 @@ def _judge(
     every = hits | fixed
     agreement = {name: float(np.mean(values)) for name, values in every.items()}
     interval = paired_bootstrap(hits["concave curve"], hits["dark"], groups=groups, seed=seed)
-    return agreement, {"mean": interval.mean, "low": interval.low, "high": interval.high}, rows, pairs
+    return (
+        agreement,
+        {"mean": interval.mean, "low": interval.low, "high": interval.high},
+        rows,
+        pairs,
+    )

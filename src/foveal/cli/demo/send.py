@@ -48,8 +48,9 @@ def send(out: Path, *, seed: int) -> Send:
     path = out / "photographs.fvl"
     write_bytes(path, stream.payload)
     answers = _decode_in_fresh_process(path)
-    retention = float(torch.tensor([a == w for a, w in zip(answers, wanted.tolist(), strict=True)])
-                      .float().mean())
+    retention = float(
+        torch.tensor([a == w for a, w in zip(answers, wanted.tolist(), strict=True)]).float().mean()
+    )
     rows = _ladder(images, wanted, teacher)
     count = len(images)
     ours = len(stream.payload) / count
@@ -65,7 +66,8 @@ def send(out: Path, *, seed: int) -> Send:
         seconds=time.perf_counter() - start,
         details={
             **stream.receipt.details,
-            "full_is": f"best pixel codec at equal retention ({best['format']})" if best
+            "full_is": f"best pixel codec at equal retention ({best['format']})"
+            if best
             else "raw features: no pixel codec of the ladder reached the retention",
             "bytes_per_image": ours,
             "best_pixel": best,
