@@ -146,7 +146,7 @@ def walk(side: Side, *, stride: float = 0.28, steps: int = 4) -> list[Keyframe]:
         )
         mid_feet = {
             stance: FootTarget((at[stance], 0, 0)),
-            swing: FootTarget((0.5 * (at[swing] + goal), 0, 0.07), 0.0, -0.1),
+            swing: FootTarget((0.5 * (at[swing] + goal), 0, 0.09), 0.0, -0.1),
         }
         mid = _key(
             0.3,
@@ -186,22 +186,22 @@ def jump(side: Side) -> list[Keyframe]:
     tip = FootTarget((0.0, 0.0, 0.0), 0.0, 0.0)
     return [
         _key(
-            0.6, "crouches, arms back", pelvis=(-0.06, 0, -0.26), tilt=24, spine_bend=12,
+            0.8, "crouches, arms back", pelvis=(-0.06, 0, -0.26), tilt=24, spine_bend=12,
             shoulder_flexion=-40,
         ),
         _key(
-            0.22, "takes off, arms up", pelvis=(0.01, 0, 0.0), shoulder_flexion=120,
+            0.32, "takes off, arms up", pelvis=(0.0, 0, -0.03), shoulder_flexion=120,
             left=tip, right=tip,
         ),
         _key(
-            fly, "in the air", pelvis=(0.01, 0, rise), shoulder_flexion=130, left=air, right=air,
+            fly, "in the air", pelvis=(0.0, 0, rise - 0.03), shoulder_flexion=130, left=air, right=air,
             contacts=_NONE,
         ),
         _key(
-            fly, "lands", pelvis=(-0.01, 0, -0.02), shoulder_flexion=60, contacts=_NONE, tilt=5,
+            fly, "lands", pelvis=(-0.01, 0, -0.03), shoulder_flexion=60, contacts=_NONE, tilt=5,
         ),
         _key(
-            0.25, "absorbs the landing", pelvis=(-0.07, 0, -0.2), tilt=20, spine_bend=10,
+            0.3, "absorbs the landing", pelvis=(-0.07, 0, -0.2), tilt=20, spine_bend=10,
             shoulder_flexion=40,
         ),
         _stand(0.7),

@@ -38,21 +38,52 @@ def _pose(skeleton: Skeleton, t: Trajectory, root: Array, angles: Array) -> tupl
     return skeleton.forward(root, skeleton.local_rotations(t.root_rotations, angles))
 
 
+def _quintic(
+    z0: float, z1: float, v0: float, v1: float, a0: float, a1: float, u: Array, span: float
+) -> Array:
+    """Evaluate the quintic with given end values, speeds and accelerations at u in [0, 1]."""
+    v0, v1, a0, a1 = v0 * span, v1 * span, a0 * span**2, a1 * span**2
+    rise = z1 - z0
+    c3 = 10.0 * rise - 6.0 * v0 - 4.0 * v1 - 1.5 * a0 + 0.5 * a1
+    c4 = -15.0 * rise + 8.0 * v0 + 7.0 * v1 + 1.5 * a0 - a1
+    c5 = 6.0 * rise - 3.0 * (v0 + v1) - 0.5 * (a0 - a1)
+    return z0 + u * (v0 + u * (0.5 * a0 + u * (c3 + u * (c4 + u * c5))))
+
+
 def _ballistic(skeleton: Skeleton, t: Trajectory, contacts: Array) -> Array:
-    """Root positions whose centre of mass follows a parabola while no foot is planted."""
+    """Root positions whose centre of mass follows a parabola while no foot is planted.
+
+    The push before and the yielding after are bent to leave and to meet the parabola at its
+    speed and at the acceleration of gravity, so that the ground force fades out and in.
+    """
     root = t.root_positions.copy()
     com = skeleton.center_of_mass(*_pose(skeleton, t, root, t.angles))
-    last = len(root) - 1
+    wanted, last = com.copy(), len(root) - 1
     for first, end, free in runs(~contacts.any(axis=1)):
         a, b = first - 1, end
         if not free or a < 0 or b > last:
             continue
         time = t.times[first:end] - t.times[a]
         span = t.times[b] - t.times[a]
-        line = com[a] + (com[b] - com[a]) * (time / span)[:, None]
-        line[:, 2] += 0.5 * GRAVITY * time * (span - time)
-        root[first:end] += line - com[first:end]
-    return root
+        wanted[first:end] = com[a] + (com[b] - com[a]) * (time / span)[:, None]
+        wanted[first:end, 2] += 0.5 * GRAVITY * time * (span - time)
+        rise = (com[b, 2] - com[a, 2]) / span
+        up, down = rise + 0.5 * GRAVITY * span, rise - 0.5 * GRAVITY * span
+        low, z = a, com[:, 2]
+        while low > 0 and z[low - 1] < z[low]:
+            low -= 1
+        if a - low >= 3:
+            whole = float(t.times[a] - t.times[low])
+            u = (t.times[low:a] - t.times[low]) / whole
+            wanted[low:a, 2] = _quintic(z[low], z[a], 0.0, up, 0.0, -GRAVITY, u, whole)
+        low = b
+        while low < last and z[low + 1] < z[low]:
+            low += 1
+        if low - b >= 3:
+            whole = float(t.times[low] - t.times[b])
+            u = (t.times[b:low] - t.times[b]) / whole
+            wanted[b:low, 2] = _quintic(z[b], z[low], down, 0.0, -GRAVITY, 0.0, u, whole)
+    return root + wanted - com
 
 
 def _feet(
@@ -90,10 +121,19 @@ def _feet(
     return out
 
 
-def _support_shift(
-    skeleton: Skeleton, com: Array, feet: dict[str, tuple[Array, Array]], contacts: Array
+def _balanced(
+    skeleton: Skeleton,
+    com: Array,
+    feet: dict[str, tuple[Array, Array]],
+    contacts: Array,
+    fps: float,
 ) -> Array:
-    """Horizontal shift (frames, 2) that brings the centre of mass over the planted feet."""
+    """Horizontal centre of mass (frames, 2) that the planted feet can carry.
+
+    The pressure point p is the centre of mass drawn onto the planted feet; the centre of mass c
+    then solves the inverted pendulum c - T^2 c'' = p with T^2 = h / g, whose bounded solution is p
+    convolved with exp(-|t| / T) / 2T: the weight moves before the foot lifts.
+    """
     k = skeleton.height / 1.7
     middle = np.array([0.045 * k, 0, 0])
     center = [ankle + rot.rotate(turn, middle) for ankle, turn in feet.values()]
@@ -105,12 +145,22 @@ def _support_shift(
     away = com[:, :2] - (left + u[:, None] * across)
     length = np.linalg.norm(away, axis=1, keepdims=True)
     free = 0.02 * k
-    excess = away * np.maximum(0.0, 1.0 - free / np.maximum(length, 1e-9))
+    pressure = com[:, :2] - away * np.maximum(0.0, 1.0 - free / np.maximum(length, 1e-9))
     planted = np.flatnonzero(contacts.any(axis=1))
-    if len(planted) == 0:
-        return np.zeros_like(excess)
+    if len(planted) == 0 or len(com) < 4:
+        return com[:, :2]
     frames = np.arange(len(com))
-    return np.stack([np.interp(frames, planted, -excess[planted, i]) for i in range(2)], axis=1)
+    pressure = np.stack(
+        [np.interp(frames, planted, pressure[planted, i]) for i in range(2)], axis=1
+    )
+    pressure = _smooth(pressure, max(0.05 * fps, 1.0))
+    period = np.sqrt(float(com[:, 2].mean()) / GRAVITY) * fps
+    radius = int(np.ceil(5.0 * period))
+    kernel = np.exp(-np.abs(np.arange(-radius, radius + 1)) / period)
+    # Even continuation: the motion starts and ends at rest.
+    padded = np.pad(pressure, [(radius, radius), (0, 0)], mode="symmetric")
+    kernel /= kernel.sum()
+    return np.stack([np.convolve(padded[:, i], kernel, mode="valid") for i in range(2)], axis=1)
 
 
 def _lower_into_reach(
@@ -154,7 +204,7 @@ def track_kinematic(
     feet = _feet(skeleton, positions, world, contacts)
     angles = reference.angles.copy()
     low, high = skeleton.limits.T
-    grounded = contacts.any(axis=1)[:, None]
+    balanced: Array | None = None
     for _ in range(4):
         root = _lower_into_reach(skeleton, reference, root, feet, contacts, fps)
         for side in SIDES:
@@ -162,10 +212,10 @@ def track_kinematic(
             solved = solve_leg(skeleton, side, root, reference.root_rotations, *feet[side])
             angles[:, columns] = np.clip(solved, low[columns], high[columns])
         com = skeleton.center_of_mass(*_pose(skeleton, reference, root, angles))
-        shift = _support_shift(skeleton, com, feet, contacts)
-        if len(root) > 3 and grounded.any():
-            shift = _smooth(shift, max(0.1 * fps, 1.0))
-        root = root + np.concatenate([shift, np.zeros((len(root), 1))], axis=1)
+        if balanced is None:
+            balanced = _balanced(skeleton, com, feet, contacts, fps)
+        root = root.copy()
+        root[:, :2] += balanced - com[:, :2]
     root = _lower_into_reach(skeleton, reference, root, feet, contacts, fps)
     for side in SIDES:
         columns = leg_hinges(skeleton, side)

@@ -24,6 +24,7 @@ from foveal.motion.skeleton import SIDES, Skeleton
 
 HORIZON_S, KNOT_S, REPLAN_S, TIMESTEP_S = 0.6, 0.2, 0.1, 0.005
 _KNOTS = round(HORIZON_S / KNOT_S) + 1
+SERVO_LAG_S = 0.1  # the default damping ratio of `to_mjcf`
 _EVERY = 4  # cost on every fourth physics step
 
 
@@ -33,13 +34,15 @@ class Weights:
 
     position: float = 10.0
     relative: float = 10.0
+    foot: float = 15.0
+    foot_height: float = 40.0
     angle: float = 0.15
     com: float = 30.0
-    com_velocity: float = 1.5
+    com_velocity: float = 2.0
     axes: float = 5.0
-    velocity: float = 0.002
+    velocity: float = 0.003
     offset: float = 0.05
-    knot: float = 0.5
+    knot: float = 1.0
 
 
 def _steered(skeleton: Skeleton) -> list[int]:
@@ -86,10 +89,13 @@ class _Cost:
         relative = place - com[..., None, :]
         state = states[:, ::_EVERY]
         angle = state[..., 8 : 8 + hinges] - self.angles[rows]
+        feet = place[..., -4:, :] ** 2  # TRACKED ends with both feet and both toes
         speed = state[..., 8 + hinges + 6 :] - self.velocities[rows]
         cost = (
             w.position * (place**2).sum(-1).mean(-1)
             + w.relative * (relative**2).sum(-1).mean(-1)
+            + w.foot * feet[..., :2].sum((-1, -2))
+            + w.foot_height * feet[..., 2].sum(-1)
             + w.angle * (angle**2).sum(-1)
             + w.com * (com**2).sum(-1)
             + w.com_velocity * (gap[..., n + 9 : n + 12] ** 2).sum(-1)
@@ -142,6 +148,9 @@ def track_mpc(
     sensors, start = _reference_sensors(mujoco, model, root, turn, angles)
     cost = _Cost(weights, sensors, angles, velocities)
     low, high = skeleton.limits.T
+    # A servo's damping drags it behind by SERVO_LAG_S; the lead cancels that on the reference.
+    leading = angles + SERVO_LAG_S * velocities
+    reach = 0.5  # targets may pass a limit: the limit stops the hinge and not the servo
     steered = _steered(skeleton)
     rng = np.random.default_rng(seed)
     threads = max(1, min(os.cpu_count() or 1, 8))
@@ -159,13 +168,13 @@ def track_mpc(
     with rollout.Rollout(nthread=threads) as pool:
 
         def run(knots: Array, step: int, length: int) -> tuple[Array, Array]:
-            targets = np.repeat(angles[None, step : step + length], len(knots), axis=0)
+            targets = np.repeat(leading[None, step : step + length], len(knots), axis=0)
             targets[:, :, steered] += np.einsum("tk,nkd->ntd", basis[:length], knots)
             out, sensed = pool.rollout(
                 model,
                 datas,
                 np.repeat(state[None], len(knots), axis=0),
-                np.clip(targets, low, high),
+                np.clip(targets, low - reach, high + reach),
             )
             return np.asarray(out), np.asarray(sensed)
 
