@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from foveal._core.lazy import require
 from foveal.attention.attend import check_precision
-from foveal.attention.block_sparse.api import block_sparse_attention
+from foveal.attention.block_sparse.api import block_sparse_attention, choose_impl
 from foveal.attention.block_sparse.dense import dense_attention
 from foveal.attention.layout import BlockLayout
 from foveal.attention.policy.base import Policy
@@ -48,6 +48,8 @@ class Handle:
         self._seed = seed
         self._layers: dict[int, _LayerRecord] = {}
         self._dense: Counter[str] = Counter()
+        self._impls: Counter[str] = Counter()
+        self._device = torch.device("cpu")
         self._seconds = {"select": 0.0, "attend": 0.0, "measure": 0.0}
         self._calls = 0
 
@@ -57,7 +59,9 @@ class Handle:
 
         A block product is QK or PV of one 64 x 64 cell of one head. Decoding steps (one query) are
         dense and not in `spent` and `full`. `details` holds the density per layer, the cost of
-        choosing cells in the same unit, the calls that went dense by reason, and seconds.
+        choosing cells in the same unit, the calls that went dense by reason, seconds, and under
+        "impl" how many prefills each implementation ran: "cpu" is plain torch on any device (see
+        "device"), "dense" is torch SDPA.
 
         Raises: ArgumentError: no prefill ran.
         """
@@ -84,7 +88,8 @@ class Handle:
             seconds=self._seconds["select"] + self._seconds["attend"],
             details={
                 "policy": repr(self._policy),
-                "impl": "cpu",
+                "impl": dict(self._impls),
+                "device": str(self._device),
                 "density_per_layer": means,
                 "loss_per_layer": losses,
                 "scoring_block_products": sum(x.scoring for _, x in layers),
@@ -184,7 +189,7 @@ class Handle:
         causal: bool,
         scale: float | None,
     ) -> Tensor:
-        start = time.perf_counter()
+        start = _clock(q.device)
         if mask is None:
             out = dense_attention(q, k, v, causal=causal, scale=scale)
         else:
@@ -192,7 +197,7 @@ class Handle:
             out = nn.functional.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask[..., : k.shape[2]], scale=scale, enable_gqa=grouped
             )
-        self._seconds["attend"] += time.perf_counter() - start
+        self._seconds["attend"] += _clock(q.device) - start
         return out
 
     def _prefill(
@@ -206,11 +211,13 @@ class Handle:
         span: int | None,
     ) -> Tensor:
         span = span if causal and span is not None and span < k.shape[2] else None
-        start = time.perf_counter()
-        if self._policy is None:
+        index = int(getattr(module, "layer_idx", 0) or 0)
+        start = _clock(q.device)
+        policy = None if self._policy is None else self._policy.for_layer(index)
+        if policy is None:
             layout = BlockLayout.dense(q, k, causal=causal, span=span)
         else:
-            layout = self._policy.layout(q, k, causal=causal, scale=scale)
+            layout = policy.layout(q, k, causal=causal, scale=scale)
             if span is not None:
                 layout = BlockLayout.from_bool(
                     layout.to_bool(),
@@ -219,24 +226,28 @@ class Handle:
                     causal=causal,
                     span=span,
                 )
-        middle = time.perf_counter()
-        out = block_sparse_attention(q, k, v, layout, scale=scale)
-        end = time.perf_counter()
-        layer = self._layers.setdefault(int(getattr(module, "layer_idx", 0) or 0), _LayerRecord())
+        middle = _clock(q.device)
+        impl = choose_impl(layout)
+        out = block_sparse_attention(q, k, v, layout, scale=scale, impl=impl)
+        end = _clock(q.device)
+        self._impls[impl] += 1
+        self._device = q.device
+        layer = self._layers.setdefault(index, _LayerRecord())
         layer.layout = layout
         kept, full = layout.num_kept, layout.num_full
         layer.kept += kept
         layer.full += full
         layer.densities.append(layout.density)
+        if policy is not None:
+            layer.scoring += policy.scoring_cost(layout)
         if kept == full:
             self._dense["every cell kept" if self._policy else "no policy"] += 1
             layer.losses.append(torch.zeros((), device=q.device))
-        elif self._policy is not None:
-            layer.scoring += self._policy.scoring_cost(full)
+        else:
             layer.losses.append(self._loss(q, k, v, out, layout, scale))
         self._seconds["select"] += middle - start
         self._seconds["attend"] += end - middle
-        self._seconds["measure"] += time.perf_counter() - end
+        self._seconds["measure"] += _clock(q.device) - end
         return out
 
     def _loss(
@@ -265,6 +276,13 @@ class Handle:
                 size = exact.flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
                 errors.append(difference / size)
             return torch.stack(errors).mean()
+
+
+def _clock(device: torch.device) -> float:
+    """Return seconds, after the work queued on a CUDA device is done."""
+    if device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _mask(

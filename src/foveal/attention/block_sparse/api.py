@@ -12,7 +12,12 @@ from foveal.attention.layout import BlockLayout, check_sizes
 from foveal.attention.reference import block_sparse_reference
 from foveal.errors import ArgumentError, ShapeError, UnsupportedError
 
-Impl = Literal["auto", "reference", "cpu", "triton"]
+Impl = Literal["auto", "reference", "dense", "cpu", "triton"]
+
+
+def choose_impl(layout: BlockLayout, *, return_lse: bool = False) -> Impl:
+    """Return what `impl="auto"` runs: "dense" where every cell is kept, otherwise "cpu"."""
+    return "dense" if not return_lse and layout.is_full else "cpu"
 
 
 @overload
@@ -76,8 +81,8 @@ def block_sparse_attention(
         layout: Kept 64-token cells; 64 need not divide s and t.
         scale: Logit factor, unitless. Default 1/sqrt(d).
         impl: "reference" (fp64 loops, slow), "cpu" (gathered cells and torch SDPA; differentiable,
-            any device), "auto" (the fastest that applies: torch SDPA when every cell is kept,
-            otherwise "cpu").
+            any device), "dense" (torch SDPA, only if every cell is kept and no lse is wanted),
+            "auto" ("dense" where that applies, otherwise "cpu").
         return_lse: Also return the natural log-sum-exp of the scaled logits, fp32.
 
     Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any cell is 0, lse -inf.
@@ -85,7 +90,8 @@ def block_sparse_attention(
     Raises:
         ShapeError: q, k, v or the layout disagree; names the argument.
         ArgumentError: `impl` is unknown, or dtypes or devices differ.
-        UnsupportedError: `impl="triton"`, which does not exist yet.
+        UnsupportedError: `impl="triton"`, which does not exist yet, or `impl="dense"` with cells
+            left out or `return_lse`.
 
     Accuracy: error against fp64 is at most twice that of the reference run in the dtype of `q`.
     Cost: proportional to the kept cells; 64 MiB of working memory beside the padded inputs.
@@ -116,16 +122,24 @@ def block_sparse_attention(
             f'{fn}: impl is "triton", which this version does not have; use impl="cpu" (plain '
             'torch, any device) or impl="auto"'
         )
+    if impl == "auto":
+        impl = choose_impl(layout, return_lse=return_lse)
+    elif impl == "dense" and (return_lse or not layout.is_full):
+        raise UnsupportedError(
+            f'{fn}: impl is "dense", must be another one when cells are left out or return_lse is '
+            'set; use impl="auto"'
+        )
     if impl == "reference":
         out, sums = block_sparse_reference(q, k, v, layout, scale=scale)
         out, lse = out.to(q.dtype), sums.float()
-    elif impl == "auto" and not return_lse and layout.is_full:
+    elif impl == "dense":
         causal, span = layout.causal, layout.span
         out, lse = dense_attention(q, k, v, causal=causal, scale=scale, span=span), None
-    elif impl in ("auto", "cpu"):
+    elif impl == "cpu":
         out, lse = block_sparse_cpu(q, k, v, layout, scale=scale, return_lse=return_lse)
     else:
         raise ArgumentError(
-            f'{fn}: impl is {impl!r}, must be "auto", "reference", "cpu" or "triton"; pick one'
+            f'{fn}: impl is {impl!r}, must be "auto", "reference", "dense", "cpu" or "triton"; '
+            "pick one"
         )
     return (out, lse) if return_lse and lse is not None else out

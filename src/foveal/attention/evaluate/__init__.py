@@ -1,5 +1,11 @@
 """What sparse attention costs a model in quality, measured."""
 
-from foveal.attention.evaluate.language import LanguageComparison, compare_language
+from foveal.attention.evaluate.language import (
+    Distance,
+    LanguageComparison,
+    compare_language,
+    compare_states,
+    read_states,
+)
 
-__all__ = ["LanguageComparison", "compare_language"]
+__all__ = ["Distance", "LanguageComparison", "compare_language", "compare_states", "read_states"]

@@ -2,11 +2,12 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from foveal.attention.attach import Handle, attach
@@ -58,14 +59,73 @@ class LanguageComparison:
     map_head: int
 
 
-def _hidden(
-    model: Any, tokens: Tensor, policy: Policy | None, seed: int
-) -> tuple[Tensor, Handle, float]:
+@dataclass(frozen=True)
+class Distance:
+    """How far one model's predictions are from another's on the same tokens."""
+
+    kl: float
+    kl_standard_error: float
+    dense_perplexity: float
+    sparse_perplexity: float
+    same_top_fraction: float
+
+
+@torch.no_grad()
+def read_states(
+    model: Any, tokens: Int[Tensor, "1 s"], *, policy: Policy | None, seed: int = 0
+) -> tuple[Float[Tensor, "s width"], Handle, float]:
+    """Return the last hidden states of a text, the handle, and seconds without the measurement.
+
+    Args:
+        model: A transformers causal language model in eval mode.
+        tokens: One sequence.
+        policy: Chooses the cells; None is dense.
+        seed: Seed of the query rows on which the receipt's loss is measured.
+    """
     with attach(model, policy=policy, seed=seed) as handle:
         start = time.perf_counter()
         states = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+        if states.device.type == "cuda":
+            torch.cuda.synchronize(states.device)
         seconds = time.perf_counter() - start
     return states[0], handle, seconds - float(handle.receipt.details["measure_seconds"])
+
+
+@torch.no_grad()
+def compare_states(
+    model: Any,
+    tokens: Int[Tensor, "1 s"],
+    dense: Float[Tensor, "s width"],
+    sparse: Float[Tensor, "s width"],
+) -> Distance:
+    """Compare next-token distributions; attributes as those of `LanguageComparison`.
+
+    Memory: logits of 128 positions at a time.
+    """
+    project = model.get_output_embeddings()
+    kls: list[Tensor] = []
+    losses: list[Tensor] = []
+    same = 0
+    last = tokens.shape[1] - 1
+    for start in range(0, last, _POSITIONS_AT_ONCE):
+        stop = min(start + _POSITIONS_AT_ONCE, last)
+        p = torch.log_softmax(project(dense[start:stop]).float(), -1)
+        q = torch.log_softmax(project(sparse[start:stop]).float(), -1)
+        target = tokens[0, start + 1 : stop + 1, None]
+        losses.append(torch.cat([p.gather(1, target), q.gather(1, target)], 1).neg().double())
+        same += int((p.argmax(-1) == q.argmax(-1)).sum())
+        q.sub_(p).neg_()
+        kls.append((p.exp_() * q).sum(-1).double())
+    kl = torch.cat(kls)
+    blocks = torch.stack([x.mean() for x in kl.split(_BLOCK)])
+    mean_loss = torch.cat(losses).mean(0)
+    return Distance(
+        kl=float(kl.mean()),
+        kl_standard_error=float(blocks.std() / math.sqrt(len(blocks))),
+        dense_perplexity=float(mean_loss[0].exp()),
+        sparse_perplexity=float(mean_loss[1].exp()),
+        same_top_fraction=same / len(kl),
+    )
 
 
 @torch.no_grad()
@@ -79,6 +139,7 @@ def compare_language(
     seed: int = 0,
     map_layer: int | None = None,
     map_head: int = 0,
+    on_progress: Callable[[str], None] | None = None,
 ) -> LanguageComparison:
     """Read the first `num_tokens` tokens of a text with dense and with sparse attention.
 
@@ -95,12 +156,14 @@ def compare_language(
         seed: Seed of the query rows on which the receipt's loss is measured.
         map_layer: Layer of `block_map`; None takes the middle one.
         map_head: Query head of `block_map`.
+        on_progress: Called with one line of text before each step.
 
     Raises:
         ArgumentError: the text is too short, or `num_tokens` below 128.
         UnsupportedError: the model post-processes its logits, or as `attach`.
 
-    Cost: two prefills and two output projections.
+    Cost: two prefills and two output projections; with SmolLM2-135M on two CPU cores XXX s at
+        4096 tokens and YYY s at 8192.
     """
     if num_tokens < 2 * _BLOCK:
         raise ArgumentError(
@@ -120,35 +183,27 @@ def compare_language(
         )
     tokens = torch.tensor([ids[:num_tokens]], device=model.device)
 
-    for some in (None, policy):
-        _hidden(model, tokens[:, : min(256, num_tokens)], some, seed)
-    dense, dense_handle, dense_seconds = _hidden(model, tokens, None, seed)
-    sparse, handle, sparse_seconds = _hidden(model, tokens, policy, seed)
+    def say(what: str) -> None:
+        if on_progress is not None:
+            on_progress(what)
 
-    project = model.get_output_embeddings()
-    kls: list[Tensor] = []
-    losses: list[Tensor] = []
-    same = 0
-    for start in range(0, num_tokens - 1, _POSITIONS_AT_ONCE):
-        stop = min(start + _POSITIONS_AT_ONCE, num_tokens - 1)
-        p = torch.log_softmax(project(dense[start:stop]).float(), -1)
-        q = torch.log_softmax(project(sparse[start:stop]).float(), -1)
-        target = tokens[0, start + 1 : stop + 1, None]
-        losses.append(torch.cat([p.gather(1, target), q.gather(1, target)], 1).neg().double())
-        same += int((p.argmax(-1) == q.argmax(-1)).sum())
-        q.sub_(p).neg_()
-        kls.append((p.exp_() * q).sum(-1).double())
-    kl = torch.cat(kls)
-    blocks = torch.stack([x.mean() for x in kl.split(_BLOCK)])
-    mean_loss = torch.cat(losses).mean(0)
+    say("warming up")
+    for some in (None, policy):
+        read_states(model, tokens[:, : min(256, num_tokens)], policy=some, seed=seed)
+    say(f"reading {num_tokens} tokens with dense attention")
+    dense, dense_handle, dense_seconds = read_states(model, tokens, policy=None, seed=seed)
+    say(f"reading {num_tokens} tokens with sparse attention")
+    sparse, handle, sparse_seconds = read_states(model, tokens, policy=policy, seed=seed)
+    say("comparing the next-token distributions")
+    distance = compare_states(model, tokens, dense, sparse)
     receipt = handle.receipt
     layer = model.config.num_hidden_layers // 2 if map_layer is None else map_layer
     return LanguageComparison(
-        kl=float(kl.mean()),
-        kl_standard_error=float(blocks.std() / math.sqrt(len(blocks))),
-        dense_perplexity=float(mean_loss[0].exp()),
-        sparse_perplexity=float(mean_loss[1].exp()),
-        same_top_fraction=same / len(kl),
+        kl=distance.kl,
+        kl_standard_error=distance.kl_standard_error,
+        dense_perplexity=distance.dense_perplexity,
+        sparse_perplexity=distance.sparse_perplexity,
+        same_top_fraction=distance.same_top_fraction,
         density=handle.density,
         dense_seconds=dense_seconds,
         sparse_seconds=sparse_seconds,

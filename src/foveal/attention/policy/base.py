@@ -32,8 +32,12 @@ class Policy(ABC):
             scale: Logit factor, unitless. Default 1/sqrt(d).
         """
 
-    def scoring_cost(self, num_full: int) -> float:
-        """Return what choosing costs, in block products, beside `num_full` visible cells."""
+    def for_layer(self, layer: int) -> "Policy":
+        """Return the policy of one layer, counted from 0. `attach` asks; by default all alike."""
+        return self
+
+    def scoring_cost(self, layout: BlockLayout) -> float:
+        """Return what choosing `layout` cost, in block products; 0 where nothing was scored."""
         return 0.0
 
     def __or__(self, other: "Policy") -> "Policy":

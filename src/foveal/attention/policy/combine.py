@@ -22,9 +22,13 @@ class Either(Policy):
         one = self.first.layout(q, k, causal=causal, scale=scale)
         return one | self.second.layout(q, k, causal=causal, scale=scale)
 
-    def scoring_cost(self, num_full: int) -> float:
+    def for_layer(self, layer: int) -> Policy:
+        """Return the combination of both policies of that layer."""
+        return Either(self.first.for_layer(layer), self.second.for_layer(layer))
+
+    def scoring_cost(self, layout: BlockLayout) -> float:
         """Return the sum of both costs."""
-        return self.first.scoring_cost(num_full) + self.second.scoring_cost(num_full)
+        return self.first.scoring_cost(layout) + self.second.scoring_cost(layout)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Both(Policy):
         one = self.first.layout(q, k, causal=causal, scale=scale)
         return one & self.second.layout(q, k, causal=causal, scale=scale)
 
-    def scoring_cost(self, num_full: int) -> float:
+    def for_layer(self, layer: int) -> Policy:
+        """Return the combination of both policies of that layer."""
+        return Both(self.first.for_layer(layer), self.second.for_layer(layer))
+
+    def scoring_cost(self, layout: BlockLayout) -> float:
         """Return the sum of both costs."""
-        return self.first.scoring_cost(num_full) + self.second.scoring_cost(num_full)
+        return self.first.scoring_cost(layout) + self.second.scoring_cost(layout)

@@ -1,12 +1,13 @@
 """XAttention: keep the cells that hold a given fraction of the predicted attention mass."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells
+from foveal.attention.layout import CELL, BlockLayout, check_sizes
 from foveal.attention.policy.base import Policy
 from foveal.attention.score.api import iter_block_mass
 from foveal.errors import ArgumentError
@@ -28,6 +29,10 @@ class XAttention(Policy):
         block: Tokens per selected block, 64 or 128 (the paper's). 128 selects 2 x 2 cells at once.
         keep_sink: Always keep the block of the first keys.
         keep_diagonal: Always keep the blocks on the bottom-right diagonal. Only when causal.
+        num_local_cells: 64-token cells just before the diagonal that are always kept. Only when
+            causal.
+        num_dense_layers: First layers of a model that keep everything. Only `attach` knows
+            layers; `attend` and `layout` take no notice of it.
         alternate: Alternate the sampled residue, so that slashes at even distances are seen.
         dense_below: Keys below which everything is kept, since selecting costs more than it saves.
 
@@ -41,6 +46,8 @@ class XAttention(Policy):
     block: int = 64
     keep_sink: bool = True
     keep_diagonal: bool = True
+    num_local_cells: int = 0
+    num_dense_layers: int = 0
     alternate: bool = True
     dense_below: int = 1024
 
@@ -60,14 +67,22 @@ class XAttention(Policy):
             raise ArgumentError(
                 f"XAttention: block is {self.block}, must be {CELL} or {2 * CELL}; use {CELL}"
             )
-        if self.dense_below < 0:
-            raise ArgumentError(
-                f"XAttention: dense_below is {self.dense_below}, must be >= 0; use 0 for never"
-            )
+        for name in ("num_local_cells", "num_dense_layers", "dense_below"):
+            value = getattr(self, name)
+            if value < 0:
+                raise ArgumentError(f"XAttention: {name} is {value}, must be >= 0; use 0 for none")
 
-    def scoring_cost(self, num_full: int) -> float:
-        """Return the cost of scoring `num_full` cells: 1/stride of one product per cell."""
-        return num_full / self.stride
+    def for_layer(self, layer: int) -> Policy:
+        """Return this policy, or the one that keeps everything in the first layers."""
+        return replace(self, threshold=1.0) if layer < self.num_dense_layers else self
+
+    def scoring_cost(self, layout: BlockLayout) -> float:
+        """Return the cost of scoring: 1/stride of one product per visible cell; 0 if dense."""
+        return 0.0 if self._is_dense(layout.num_keys) else layout.num_full / self.stride
+
+    def _is_dense(self, num_keys: int) -> bool:
+        values = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
+        return num_keys < self.dense_below or all(x >= 1 for x in values)
 
     def layout(
         self,
@@ -80,16 +95,23 @@ class XAttention(Policy):
         """Return the kept cells; see `Policy.layout`.
 
         Raises: ArgumentError: `threshold` does not have one value per query head.
-        Memory: that of `iter_block_mass`, and one byte per cell.
+        Memory: that of `iter_block_mass`, and one bit per cell.
         """
         check_sizes("XAttention.layout", q, k)
-        b, h, s, _ = q.shape
+        h, s = q.shape[1:3]
         t = k.shape[2]
         wanted = self._thresholds(h, q.device)
-        if t < self.dense_below or bool((wanted >= 1).all()):
+        if self._is_dense(t):
             return BlockLayout.dense(q, k, causal=causal)
+        chunks = self._choose(q, k, wanted, causal, scale)
+        return BlockLayout.from_chunks(chunks, num_queries=s, num_keys=t, causal=causal)
+
+    def _choose(
+        self, q: Tensor, k: Tensor, wanted: Tensor, causal: bool, scale: float | None
+    ) -> Iterator[Bool[Tensor, "b h n m"]]:
+        """Yield the kept cells of successive chunks of query cells."""
+        s, t = q.shape[2], k.shape[2]
         group = self.block // CELL
-        kept = torch.zeros(b, h, num_cells(s), num_cells(t), dtype=torch.bool, device=q.device)
         chunks = iter_block_mass(
             q,
             k,
@@ -111,8 +133,7 @@ class XAttention(Policy):
             chosen = _smallest_set(mass, forced, wanted)
             if group == 2:
                 chosen = chosen.repeat_interleave(2, 2).repeat_interleave(2, 3)
-            kept[:, :, first : first + rows] = chosen[:, :, :rows, :columns]
-        return BlockLayout.from_bool(kept, num_queries=s, num_keys=t, causal=causal)
+            yield chosen[:, :, :rows, :columns]
 
     def _thresholds(self, h: int, device: torch.device) -> Float[Tensor, " h"]:
         if not isinstance(self.threshold, tuple):
@@ -130,14 +151,16 @@ class XAttention(Policy):
         forced = torch.zeros(n, m, dtype=torch.bool, device=device)
         if self.keep_sink:
             forced[:, 0] = True
-        if self.keep_diagonal and causal:
+        if causal and (self.keep_diagonal or self.num_local_cells):
             # With t - s no multiple of 64 the diagonal crosses two key cells.
             queries = (torch.arange(n, device=device) + first) * CELL
             low = (queries + t - s).div(CELL, rounding_mode="floor")[:, None]
             last = (queries + CELL - 1).clamp_max(s - 1) + t - s
             high = last.div(CELL, rounding_mode="floor")[:, None]
             column = torch.arange(m, device=device)[None, :]
-            forced |= (column >= low) & (column <= high)
+            if self.keep_diagonal:
+                forced |= (column >= low) & (column <= high)
+            forced |= (column >= low - self.num_local_cells) & (column < low)
         return forced
 
 
