@@ -68,9 +68,7 @@ class Pipeline:
         if not names or len(set(names)) != len(names):
             raise ArgumentError(f"Pipeline: steps are named {names}, must be unique, at least one")
 
-    def run(
-        self, value: Any, *, on_step: Callable[[str, int, int], None] | None = None
-    ) -> Trace:
+    def run(self, value: Any, *, on_step: Callable[[str, int, int], None] | None = None) -> Trace:
         """Run every step on `value`.
 
         Args:
@@ -92,7 +90,11 @@ class Pipeline:
                 raise PipelineError(message, trace) from error
             receipt = getattr(value, "receipt", None)
             trace.steps.append(
-                Step(name, time.perf_counter() - start, value,
-                     receipt if isinstance(receipt, Receipt) else None)
+                Step(
+                    name,
+                    time.perf_counter() - start,
+                    value,
+                    receipt if isinstance(receipt, Receipt) else None,
+                )
             )
         return trace

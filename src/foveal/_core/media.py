@@ -12,11 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foveal._core.files import atomic_write, read_input
+from foveal._core.formats import IMAGE_SUFFIXES
 from foveal._core.lazy import require
 from foveal.errors import ArgumentError, MediaError, ShapeError, UnsupportedError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"})
 MAX_PIXELS = 200_000_000
 
 
@@ -203,7 +202,9 @@ def write_image(
             temporary.write_bytes(_encode_deep_png(array.astype(np.uint16)))
             return
         pillow = Image.fromarray(array.astype(np.uint8))
-        extra = {"quality": quality} if suffix in (".jpg", ".jpeg", ".webp", ".avif") else {}
+        extra: dict[str, Any] = (
+            {"quality": quality} if suffix in (".jpg", ".jpeg", ".webp", ".avif") else {}
+        )
         pillow.save(temporary, **extra)
 
 

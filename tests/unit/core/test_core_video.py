@@ -1,0 +1,129 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from foveal._core.video import VideoWriter, probe_video, read_video
+from foveal.errors import ArgumentError, MediaError, ShapeError
+
+COLOUR = torch.tensor([0.8, 0.3, 0.1])
+
+
+def _frame(height: int = 32, width: int = 48) -> torch.Tensor:
+    return COLOUR[:, None, None].expand(3, height, width)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (33, 47)])
+def test_round_trip_keeps_size_rate_and_colour(tmp_path, size) -> None:
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, fps=Fraction(30000, 1001), crf=1) as writer:
+        for _ in range(5):
+            writer.write(_frame(*size))
+    info = probe_video(path)
+    assert (info.height, info.width) == size
+    assert info.fps == Fraction(30000, 1001)
+    frames = list(read_video(path))
+    assert len(frames) == 5
+    assert (frames[2][:, 10, 10] - COLOUR).abs().max() < 0.02
+
+
+def _yuv_file(path, matrix: int, full_range: bool, height: int = 64, rotate: int = 0) -> None:
+    """Write one colour by our own YUV arithmetic, so that the reader is checked from outside."""
+    kr, kb = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 9: (0.2627, 0.0593)}[matrix]
+    r, g, b = COLOUR.tolist()
+    y = kr * r + (1 - kr - kb) * g + kb * b
+    cb, cr = (b - y) / (2 * (1 - kb)), (r - y) / (2 * (1 - kr))
+    if full_range:
+        code = (y * 255, cb * 255 + 128, cr * 255 + 128)
+    else:
+        code = (16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, height, "yuv444p"
+        stream.options = {"crf": "0"}
+        stream.codec_context.colorspace = matrix
+        stream.codec_context.color_range = 2 if full_range else 1
+        for _ in range(3):
+            planes = np.stack([np.full((height, 64), round(c), np.uint8) for c in code])
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv444p")
+            frame.colorspace, frame.color_range = matrix, 2 if full_range else 1
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+@pytest.mark.parametrize("matrix", [1, 5, 9])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_matrix_and_range_are_those_of_the_stream(tmp_path, matrix, full_range) -> None:
+    path = tmp_path / "m.mkv"
+    _yuv_file(path, matrix, full_range)
+    got = next(read_video(path))[:, 20, 20]
+    assert (got - COLOUR).abs().max() < 0.012
+
+
+def test_audio_is_kept(tmp_path) -> None:
+    source = tmp_path / "sound.mp4"
+    with av.open(str(source), "w") as container:
+        video = container.add_stream("libx264", rate=10)
+        video.width = video.height = 32
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=44100)
+        for _ in range(10):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux(video.encode(picture))
+        for index in range(20):
+            samples = np.sin(np.arange(1024) / 9).astype(np.float32)[None].repeat(2, 0)
+            sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+            sound.sample_rate, sound.pts = 44100, index * 1024
+            container.mux(audio.encode(sound))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    assert probe_video(source).has_audio
+    target = tmp_path / "out.mp4"
+    with VideoWriter(target, fps=Fraction(10), audio_from=source) as writer:
+        for frame in read_video(source):
+            writer.write(frame)
+    with av.open(str(target)) as container:
+        assert sum(p.size for p in container.demux(audio=0)) > 1000
+    assert len(list(read_video(target))) == 10
+
+
+def test_start_every_and_max_frames(tmp_path) -> None:
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, fps=Fraction(10), crf=1) as writer:
+        for k in range(10):
+            writer.write(torch.full((3, 32, 32), k / 10))
+    levels = [f.mean().item() for f in read_video(path, start=1, every=3, max_frames=2)]
+    assert levels == pytest.approx([0.1, 0.4], abs=0.01)
+    with pytest.raises(ArgumentError, match="every is 0"):
+        next(read_video(path, every=0))
+
+
+def test_nothing_is_left_when_the_writer_fails(tmp_path) -> None:
+    with pytest.raises(KeyError), VideoWriter(tmp_path / "a.mp4", fps=Fraction(5)) as writer:
+        writer.write(_frame())
+        raise KeyError("x")
+    assert not list(tmp_path.iterdir())
+    with (
+        pytest.raises(ShapeError, match="as the first"),
+        VideoWriter(tmp_path / "a.mp4", fps=Fraction(5)) as writer,
+    ):
+        writer.write(_frame())
+        writer.write(_frame(16, 16))
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_named_mp4_and_truncated_video(tmp_path) -> None:
+    text = tmp_path / "a.mp4"
+    text.write_text("this is no video")
+    with pytest.raises(MediaError, match="not a readable video"):
+        probe_video(text)
+    whole = tmp_path / "b.mkv"
+    _yuv_file(whole, 1, False)
+    cut = tmp_path / "c.mkv"
+    cut.write_bytes(whole.read_bytes()[:400])
+    with pytest.raises(MediaError):
+        list(read_video(cut))
