@@ -1,6 +1,6 @@
 """Quality against density of XAttention settings in SmolLM2-135M on the CPU.
 
-    python benchmarks/attention.py [--tokens 4096] [--out FILE] [--select | --judge]
+    python benchmarks/attention.py [--tokens 4096] [--out FILE] [--parts PART ...] [--fresh]
 
 Settings are compared on one part of a text ("select") and a few of them are judged on two others
 ("judge"). Rows are written one by one and those that exist are skipped, so a run may be broken
@@ -34,16 +34,14 @@ SELECT: list[dict[str, Any]] = [
     {"threshold": 0.9, "stride": 8, "alternate": False},
     {"threshold": 0.9, "stride": 8, "num_dense_layers": 1},
     {"threshold": 0.9, "stride": 8, "num_dense_layers": 2},
-    {"threshold": 0.9, "stride": 8, "num_local_cells": 1},
-    {"threshold": 0.9, "stride": 8, "num_local_cells": 2},
     {"threshold": 0.95, "stride": 8},
-    {"threshold": 0.95, "stride": 4},
-    {"threshold": 0.95, "stride": 16},
     {"threshold": 0.98, "stride": 8},
-    {"threshold": 0.98, "stride": 16},
-    {"threshold": 0.95, "stride": 8, "num_dense_layers": 2, "num_local_cells": 1},
-    {"threshold": 0.9, "stride": 8, "num_dense_layers": 2, "num_local_cells": 2},
+    {"threshold": 0.95, "stride": 4},
     {"threshold": 0.98, "stride": 4},
+    {"threshold": 0.95, "stride": 8, "num_local_cells": 2},
+    {"threshold": 0.98, "stride": 16},
+    {"threshold": 0.9, "stride": 8, "num_local_cells": 1},
+    {"threshold": 0.95, "stride": 16},
 ]
 JUDGE: list[dict[str, Any]] = [
     {"threshold": 0.9, "stride": 8},
@@ -96,7 +94,7 @@ def measure(
 
 def main() -> None:
     """Measure the missing rows and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="XAttention: quality and density.")
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--out", type=Path, default=FILE)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
@@ -111,7 +109,7 @@ def main() -> None:
     for part in given.parts:
         start = PARTS[part]
         tokens = torch.tensor([ids[start : start + given.tokens]])
-        dense = None
+        dense, base = None, {}
         for settings in SELECT if part == "select" else JUDGE:
             policy = repr(XAttention(**settings))
             key = {"part": part, "tokens": given.tokens, "policy": policy}

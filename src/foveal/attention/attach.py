@@ -308,7 +308,7 @@ def _mask(
             batch_size=batch_size,
             q_length=q_length,
             kv_length=kv_length,
-            q_offset=q_offset,
+            q_offset=int(q_offset),
             kv_offset=kv_offset,
             mask_function=mask_function,
             attention_mask=attention_mask,

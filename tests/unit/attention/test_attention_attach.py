@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foveal.attention import Window, XAttention, attach
+from foveal.attention import Handle, Window, XAttention, attach
 from foveal.errors import UnsupportedError
 
 transformers = pytest.importorskip("transformers")
@@ -130,6 +130,92 @@ def test_chunked_prefill_is_bottom_right_causal():
     torch.testing.assert_close(inside, model(tokens).logits[:, 170:], rtol=1e-4, atol=1e-4)
 
 
+def test_receipt_names_what_ran():
+    model, tokens = _model(), _tokens()
+    policy = XAttention(threshold=0.0, dense_below=0, num_dense_layers=1, num_local_cells=0)
+    with torch.no_grad(), attach(model, policy=policy) as handle:
+        model(tokens)
+    details = handle.receipt.details
+    assert details["impl"] == {"dense": 1, "cpu": 1}
+    assert details["device"] == "cpu"
+    assert details["density_per_layer"]["0"] == 1
+    assert details["loss_per_layer"]["0"] == 0 < details["loss_per_layer"]["1"]
+    assert details["scoring_block_products"] == 15 * 4 / policy.stride
+    with torch.no_grad(), attach(model, policy=None) as handle:
+        model(tokens)
+    assert handle.receipt.details["impl"] == {"dense": 2}
+
+
+def test_loss_over_all_rows_is_the_relative_error():
+    from foveal.attention import attend
+
+    random = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 4, 150, 8, generator=random)
+    k, v = (torch.randn(2, 2, 150, 8, generator=random) for _ in range(2))
+    handle = Handle(SPARSE, 0)
+    layout = Window(sink=0, window=1).layout(q, k)
+    out = attend(q, k, v, policy=Window(sink=0, window=1))
+    exact = attend(q, k, v)
+    rows = torch.randperm(150, generator=torch.Generator().manual_seed(0))[:64]
+    difference = (out - exact)[:, :, rows].flatten(2).norm(dim=2)
+    wanted = (difference / exact[:, :, rows].flatten(2).norm(dim=2)).mean()
+    torch.testing.assert_close(handle._loss(q, k, v, out, layout, None), wanted)
+    assert handle._loss(q, k, v, exact, layout, None) < 1e-6
+
+
+def test_preallocated_cache_runs_dense_and_exact():
+    model, tokens = _model(), _tokens(1, 130)
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    wanted = model.generate(tokens, **options)
+    with attach(model, policy=SPARSE) as handle:
+        inside = model.generate(tokens, cache_implementation="static", **options)
+    assert torch.equal(inside, wanted)
+    assert handle._dense["4-D mask"] == 2
+    assert handle._dense["decode"] == 6
+
+
+def test_padding_with_holes_runs_dense_and_exact():
+    model, tokens = _model(), _tokens(2)
+    mask = torch.ones_like(tokens)
+    mask[1, 100:140] = 0
+    with torch.no_grad(), attach(model, policy=SPARSE) as handle:
+        inside = model(tokens, attention_mask=mask).logits
+    real = mask[1].bool()
+    wanted = model(tokens, attention_mask=mask).logits
+    torch.testing.assert_close(inside[0], wanted[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(inside[1, real], wanted[1, real], rtol=1e-4, atol=1e-4)
+    assert handle._dense["4-D mask"] == 2
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_bidirectional_encoder_sees_both_sides(padded):
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+    )
+    model, tokens = transformers.BertModel(config).eval(), _tokens(2)
+    mask = torch.ones_like(tokens)
+    if padded:
+        mask[1, 200:] = 0
+    with torch.no_grad():
+        with attach(model, policy=DENSE) as handle:
+            inside = model(tokens, attention_mask=mask).last_hidden_state
+        wanted = model(tokens, attention_mask=mask).last_hidden_state
+        with attach(model, policy=SPARSE) as sparse:
+            other = model(tokens, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(inside[0], wanted[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(inside[mask.bool()], wanted[mask.bool()], rtol=1e-4, atol=1e-4)
+    cells = 25 + (16 if padded else 25)  # full squares, of 300 and 200 tokens
+    assert handle.receipt.full == 2 * cells * 4 * 2
+    assert sparse.receipt.spent < sparse.receipt.full
+    assert sparse.layouts(0)[0, 1]
+    assert not torch.allclose(other[0], wanted[0], atol=1e-4)
+
+
 def test_refusals():
     model = _model()
     with pytest.raises(UnsupportedError, match="never called"), attach(model, policy=DENSE):
@@ -160,10 +246,18 @@ def test_smollm2_reads_512_tokens_almost_alike():
     from foveal.teachers import smollm2
 
     model, tokenizer = smollm2.load()
-    policy = XAttention(stride=8, threshold=0.95, dense_below=0)
-    found = compare_language(model, tokenizer, long_text(), policy=policy, num_tokens=512)
-    assert 0 < found.kl < 0.3
-    assert found.density < 1
-    assert found.dense_perplexity < 40
-    assert abs(found.sparse_perplexity / found.dense_perplexity - 1) < 0.1
+    policy = XAttention(stride=8, threshold=0.95, num_local_cells=0, dense_below=0)
+    said = []
+    found = compare_language(
+        model, tokenizer, long_text(), policy=policy, num_tokens=512, on_progress=said.append
+    )
+    # Measured: density 0.726, KL 0.011, perplexity 17.55 and 17.69. The text varies a little with
+    # the Python version.
+    assert 0 < found.kl < 0.05
+    assert 0.5 < found.density < 0.95
+    assert 12 < found.dense_perplexity < 25
+    assert abs(found.sparse_perplexity / found.dense_perplexity - 1) < 0.05
     assert found.block_map.shape == (8, 8)
+    assert found.receipt.details["impl"] == {"cpu": 30}
+    assert len(said) == 4
+    assert "512 tokens" in said[1]

@@ -151,10 +151,12 @@ def iter_block_mass(
             hidden = left[None, :stop] > last_query[:, None] + (t - s)
             scores.masked_fill_(hidden, -math.inf)
         weights = torch.softmax(scores, -1)
+        del scores
         if causal or rows * stride != some.shape[2] or t % stride:
             weights.nan_to_num_(0.0)
         pad = (0, num_cells(t) * per_cell - stop, 0, -rows % per_cell)
-        weights = torch.nn.functional.pad(weights, pad)
+        if any(pad):
+            weights = torch.nn.functional.pad(weights, pad)
         mass = weights.unflatten(3, (-1, per_cell)).sum(4)
         yield first, mass.unflatten(2, (-1, per_cell)).sum(3)
 
