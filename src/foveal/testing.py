@@ -8,7 +8,12 @@ from foveal.errors import ArgumentError
 REFERENCE_FACTOR = 2.0
 """How much worse than the same-dtype reference a fast path may be."""
 
-_ACCUMULATION = {torch.float64: 1e-12, torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+_ACCUMULATION = {
+    torch.float64: 1e-12,
+    torch.float32: 2e-5,
+    torch.float16: 2e-3,
+    torch.bfloat16: 1.6e-2,
+}
 
 
 def relative_error(value: Tensor, truth: Tensor) -> float:
@@ -25,7 +30,9 @@ def relative_error(value: Tensor, truth: Tensor) -> float:
     return difference if scale == 0 else difference / scale
 
 
-def assert_as_accurate(fast: Tensor, reference: Tensor, truth: Tensor, *, floor: float = 1e-7) -> None:
+def assert_as_accurate(
+    fast: Tensor, reference: Tensor, truth: Tensor, *, floor: float = 1e-7
+) -> None:
     """First gate: the fast path's error is at most twice that of the same-dtype reference.
 
     Args:
@@ -44,7 +51,11 @@ def assert_as_accurate(fast: Tensor, reference: Tensor, truth: Tensor, *, floor:
 
 
 def assert_on_same_codes(
-    fast: Tensor, emulation: Tensor, *, codes: Tensor | None = None, wanted: Tensor | None = None,
+    fast: Tensor,
+    emulation: Tensor,
+    *,
+    codes: Tensor | None = None,
+    wanted: Tensor | None = None,
     accumulation: torch.dtype = torch.float32,
 ) -> None:
     """Second gate, for quantised paths: equal codes, and fp64 emulation of those very codes.

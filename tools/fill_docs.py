@@ -1,0 +1,148 @@
+"""Fill the parts of the documents that are generated from committed results; --check only compares.
+
+A generated part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENTS = ("README.md", "docs/measured.md")
+STAGES = ("lowlight", "codec", "attention", "motion")
+
+
+def load(name: str) -> Any:
+    """Read one committed result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Write a Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def receipts() -> str:
+    """The receipts of the committed run of the demo."""
+    run = load("demo--cpu")
+    rows = []
+    for stage in STAGES:
+        r = run[stage]
+        rows.append(
+            [
+                stage,
+                r["unit"],
+                f"{100 * r['spent'] / r['full']:.2g} %",
+                f"{r['loss']:.4g}",
+                r["loss_metric"],
+                f"{r['seconds']:.0f}",
+            ]
+        )
+    head = ["stage", "unit", "spent of full", "loss", "what the loss is", "seconds"]
+    versions = ", ".join(f"{k} {v}" for k, v in run["versions"].items())
+    note = f"One run, seed {run['seed']}, commit `{run['commit']}`; {versions}."
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def details() -> str:
+    """The figures behind the receipts."""
+    run = load("demo--cpu")
+    see, send, think = (run[name]["details"] for name in STAGES[:3])
+    gain = see["gain_over_dark"]
+    rows = [
+        ["see: agreement with daylight, dark", f"{see['agreement']['dark']:.1%}"],
+        ["see: with the concave curve", f"{see['agreement']['concave curve']:.1%}"],
+        [
+            "see: gain, 95 % paired bootstrap over photographs",
+            f"{gain['mean']:+.1%} ({gain['low']:+.1%} to {gain['high']:+.1%})",
+        ],
+        *[
+            [f"see: {name}", f"{value:.1%}"]
+            for name, value in see["agreement"].items()
+            if name.startswith("fixed")
+        ],
+        ["send: bytes an image", f"{send['bytes_per_image']:.0f}"],
+        ["send: top-1 retention", f"{1 - run['codec']['loss']:.1%}"],
+        [
+            "send: best pixel codec at that retention",
+            f"{send['best_pixel']['bytes']:.0f} B ({send['best_pixel']['format']}, "
+            f"{send['best_pixel']['size']} px, quality {send['best_pixel']['quality']})"
+            if send["best_pixel"]
+            else "none reached it",
+        ],
+        ["think: policy", f"`{think['policy']}`"],
+        ["think: tokens", str(think["tokens"])],
+        ["think: density", f"{think['density']:.1%}"],
+        [
+            "think: KL of the next token, nats",
+            f"{think['kl_nats']:.4f} ± {think['kl_standard_error']:.4f}",
+        ],
+        [
+            "think: perplexity, dense and sparse",
+            f"{think['dense_perplexity']:.3f}, {think['sparse_perplexity']:.3f}",
+        ],
+        [
+            "think: seconds in attention, dense and sparse",
+            f"{think['dense_attention_seconds']:.2f}, {think['sparse_attention_seconds']:.2f}",
+        ],
+        ["act: status", run["motion"]["details"]["status"]],
+    ]
+    rows += [
+        [f"act: {name.replace('_', ' ')}", f"{value:.4g}"]
+        for name, value in run["motion"]["details"]["score"].items()
+        if isinstance(value, float)
+    ]
+    return table(["measure", "value"], rows)
+
+
+PARTS = {"receipts": receipts, "details": details}
+
+
+def fill(text: str) -> str:
+    """Replace every generated part of a document."""
+    for name, make in PARTS.items():
+        pattern = re.compile(f"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        if pattern.search(text):
+            content = make()
+            text = pattern.sub(lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text)
+    return text
+
+
+def keep(summary: Path) -> None:
+    """Commit-ready copy of a demo's summary: with the commit, without long lists."""
+    run = json.loads(summary.read_text())
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    )
+    run["commit"] = commit.stdout.strip()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "demo--cpu.json").write_text(json.dumps(run, indent=1) + "\n")
+
+
+def main() -> int:
+    """Fill, or compare and return 1 when a document is stale."""
+    if "--keep" in sys.argv:
+        keep(Path(sys.argv[sys.argv.index("--keep") + 1]))
+    stale = []
+    for name in DOCUMENTS:
+        path = ROOT / name
+        text = path.read_text()
+        new = fill(text)
+        if new != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(new)
+    if stale and "--check" in sys.argv:
+        sys.stdout.write(f"stale: {', '.join(stale)}; run make docs\n")
+        return 1
+    sys.stdout.write("documents: filled\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
