@@ -35,7 +35,7 @@ class Clip:
         keyframe_times: Times of the decided keyframes (keyframes,), s.
         title: What was asked for.
         actions: The (action, side) pairs that the motion is meant to show.
-        status: "kinematic", "tracked", or "fell at t=... s".
+        status: "kinematic", "tracked" (it did not fall, no more), or "fell at t=... s".
         receipt: What was spent, or None.
         reference: The kinematic clip that a simulated one followed, or None.
     """

@@ -49,8 +49,10 @@ def generate(
             look-ahead and the status says so. None: no limit. "mpc" only.
         progress: Called with the finished fraction in [0, 1].
 
-    Returns: The clip. `clip.status` is "kinematic", "tracked", or says when the figure fell; a
-    fall is returned and never hidden. `clip.receipt.loss` is the tracking error, m ("mpc").
+    Returns: The clip. `clip.status` is "kinematic", "tracked" (it did not fall), or says when it
+    fell; a fall is returned and never hidden. Whether the motion shows what was asked is not in
+    the status but in `clip.receipt.details`: `predicates` and `predicate_failures`.
+    `clip.receipt.loss` is the tracking error, m ("mpc").
 
     Raises:
         ArgumentError: empty instruction, or an argument out of range.
@@ -127,6 +129,7 @@ def generate(
         "status": clip.status,
         "predicates": scores["predicates"],
         "predicate_failures": scores["predicate_failures"],
+        "unchecked_actions": scores["unchecked_actions"],
     }
     loss = scores["tracking_error"]
     receipt = Receipt(

@@ -69,9 +69,7 @@ def solve_leg(
     x, y = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
     shin = rot.multiply(
         foot_rotation,
-        rot.conjugate(
-            rot.multiply(rot.from_axis_angle(y, pitch), rot.from_axis_angle(x, roll))
-        ),
+        rot.conjugate(rot.multiply(rot.from_axis_angle(y, pitch), rot.from_axis_angle(x, roll))),
     )
     thigh = rot.multiply(shin, rot.from_axis_angle(y, -knee))
     local = rot.multiply(rot.conjugate(root_rotation), thigh)

@@ -7,7 +7,7 @@ from foveal.motion.predicates import check_predicates
 from foveal.motion.rotations import Array
 from foveal.motion.skeleton import SIDES
 
-Score = dict[str, float | int | str | dict[str, bool] | None]
+Score = dict[str, float | int | str | dict[str, bool] | list[str] | None]
 
 
 def foot_skate(clip: Clip) -> float:
@@ -72,9 +72,13 @@ def score(clip: Clip) -> Score:
     """Measure a clip.
 
     Returns: `foot_skate` m/s, `jerk` m/s^3, `ground_penetration` m, `tracking_error` m or None,
-    `limit_violation` rad, `predicates` (a truth value for each asked action),
-    `predicate_failures` (their number), `status` and `seconds`.
+    `limit_violation` rad, `predicates` (a truth value for each asked action that the library
+    knows), `predicate_failures` (how many are false), `unchecked_actions` (names that the library
+    does not know), `status` and `seconds`. A status of "tracked" says only that the figure did
+    not fall; whether it did what was asked is in `predicates`.
     """
+    from foveal.motion.director.library import ACTIONS
+
     predicates = check_predicates(clip)
     return {
         "status": clip.status,
@@ -86,4 +90,5 @@ def score(clip: Clip) -> Score:
         "limit_violation": limit_violation(clip),
         "predicates": predicates,
         "predicate_failures": sum(not passed for passed in predicates.values()),
+        "unchecked_actions": [name for name, _ in clip.actions if name not in ACTIONS],
     }

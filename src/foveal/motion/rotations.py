@@ -1,9 +1,12 @@
 """Unit quaternions, scalar first (w, x, y, z), as batched NumPy functions."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
+"""float64 wherever nothing else is said; NumPy's stubs lose the dtype in most expressions."""
 
 
 def multiply(a: ArrayLike, b: ArrayLike) -> Array:

@@ -2,9 +2,6 @@
 
 from xml.etree import ElementTree as ET
 
-import numpy as np
-
-from foveal.motion.rotations import Array
 from foveal.motion.skeleton import SIDES, Skeleton
 
 TRACKED = (
@@ -86,8 +83,3 @@ def to_mjcf(skeleton: Skeleton, *, timestep: float = 0.005, damping_ratio: float
     ET.SubElement(sensors, "subtreecom", body="pelvis")
     ET.SubElement(sensors, "subtreelinvel", body="pelvis")
     return ET.tostring(root, encoding="unicode")
-
-
-def to_qpos(root_positions: Array, root_rotations: Array, angles: Array) -> Array:
-    """Stack root positions (frames, 3), rotations (frames, 4) and angles into `qpos` rows."""
-    return np.concatenate([root_positions, root_rotations, angles], axis=1)

@@ -8,6 +8,7 @@ forward, lean and turn to the left.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from foveal.motion.director.commands import FootTarget, Keyframe
 from foveal.motion.skeleton import Side
@@ -55,15 +56,15 @@ def _key(
     )
 
 
-def _stand(dt: float = 0.6, **kwargs: float) -> Keyframe:
-    return _key(dt, "stands upright, arms at the sides", pelvis=(0.0, 0.0, -0.01), **kwargs)
+def _stand(dt: float = 0.6) -> Keyframe:
+    return _key(dt, "stands upright, arms at the sides", pelvis=(0.0, 0.0, -0.01))
 
 
 def _other(side: Side) -> Side:
     return "right" if side == "left" else "left"
 
 
-def _lift(side: Side, foot: FootTarget) -> dict[str, FootTarget]:
+def _lift(side: Side, foot: FootTarget) -> dict[str, Any]:
     return {side: foot}
 
 
@@ -77,7 +78,7 @@ def wave(side: Side) -> list[Keyframe]:
     """Raise one hand above the head and swing it."""
 
     def up(dt: float, out: float, words: str) -> Keyframe:
-        arm = {
+        arm: dict[str, Any] = {
             f"{side}_shoulder_flexion": 155.0,
             f"{side}_shoulder_abduction": out,
             f"{side}_elbow_flexion": 35.0,
@@ -93,20 +94,18 @@ def wave(side: Side) -> list[Keyframe]:
 def bow(side: Side) -> list[Keyframe]:
     """Bend the trunk forward and come back; the hips go back to keep balance."""
     del side
-    low = {"spine_bend": 22.0, "chest_bend": 15.0, "neck_bend": 10.0}
+    low: dict[str, Any] = {"spine_bend": 22.0, "chest_bend": 15.0, "neck_bend": 10.0}
     down = _key(
         0.9, "bows, trunk forward", pelvis=(-0.09, 0, -0.03), tilt=28, shoulder_flexion=12, **low
     )
-    hold = _key(
-        0.4, "holds the bow", pelvis=(-0.09, 0, -0.03), tilt=28, shoulder_flexion=12, **low
-    )
+    hold = _key(0.4, "holds the bow", pelvis=(-0.09, 0, -0.03), tilt=28, shoulder_flexion=12, **low)
     return [down, hold, _stand(0.9)]
 
 
 def squat(side: Side) -> list[Keyframe]:
     """Bend the knees deeply with the arms held forward."""
     del side
-    arms = {"shoulder_flexion": 75.0, "shoulder_abduction": 5.0}
+    arms: dict[str, Any] = {"shoulder_flexion": 75.0, "shoulder_abduction": 5.0}
     low = (-0.10, 0.0, -0.33)
     return [
         _key(0.9, "squats, thighs low, arms forward", pelvis=low, tilt=24, spine_bend=12, **arms),
@@ -118,7 +117,11 @@ def squat(side: Side) -> list[Keyframe]:
 def stretch(side: Side) -> list[Keyframe]:
     """Raise both arms above the head."""
     del side
-    up = {"shoulder_flexion": 168.0, "shoulder_abduction": 12.0, "elbow_flexion": 8.0}
+    up: dict[str, Any] = {
+        "shoulder_flexion": 168.0,
+        "shoulder_abduction": 12.0,
+        "elbow_flexion": 8.0,
+    }
     return [
         _key(0.5, "arms forward", pelvis=(0, 0, -0.01), shoulder_flexion=85, elbow_flexion=20),
         _key(0.6, "both arms above the head", pelvis=(0, 0, -0.01), spine_bend=-6, **up),
@@ -144,17 +147,18 @@ def walk(side: Side, *, stride: float = 0.28, steps: int = 4) -> list[Keyframe]:
             left=FootTarget((at["left"], 0, 0)),
             right=FootTarget((at["right"], 0, 0)),
         )
-        mid_feet = {
+        mid_feet: dict[str, Any] = {
             stance: FootTarget((at[stance], 0, 0)),
             swing: FootTarget((0.5 * (at[swing] + goal), 0, 0.09), 0.0, -0.1),
+            f"{stance}_shoulder_flexion": 18.0,
+            f"{swing}_shoulder_flexion": -12.0,
         }
         mid = _key(
             0.3,
             f"{swing} foot passes",
             pelvis=(at[stance], to, -0.03),
             contacts=frozenset({f"{stance}_foot"}),
-            **mid_feet,  # type: ignore[arg-type]
-            **{f"{stance}_shoulder_flexion": 18.0, f"{swing}_shoulder_flexion": -12.0},  # type: ignore[arg-type]
+            **mid_feet,
         )
         at[swing] = goal
         down = _key(
@@ -194,7 +198,8 @@ def jump(side: Side) -> list[Keyframe]:
             left=tip, right=tip,
         ),
         _key(
-            fly, "in the air", pelvis=(0.0, 0, rise - 0.03), shoulder_flexion=130, left=air, right=air,
+            fly, "in the air", pelvis=(0.0, 0, rise - 0.03), shoulder_flexion=130, left=air,
+            right=air,
             contacts=_NONE,
         ),
         _key(
@@ -214,10 +219,10 @@ def kick(side: Side) -> list[Keyframe]:
     to = 0.085 if stance == "left" else -0.085
     on = frozenset({f"{stance}_foot"})
 
-    def leg(x: float, z: float, pitch: float) -> dict[str, FootTarget]:
+    def leg(x: float, z: float, pitch: float) -> dict[str, Any]:
         return _lift(side, FootTarget((x, 0, z), 0, pitch))
 
-    arms = {f"{stance}_shoulder_flexion": 40.0, "shoulder_abduction": 25.0}
+    arms: dict[str, Any] = {f"{stance}_shoulder_flexion": 40.0, "shoulder_abduction": 25.0}
     return [
         _key(0.6, f"weight over the {stance} foot", pelvis=(0.0, to, -0.03)),
         _key(
@@ -234,15 +239,19 @@ def kick(side: Side) -> list[Keyframe]:
         ),
         _key(0.4, "sets the foot down", pelvis=(0.0, to, -0.03), contacts=on),
         _stand(0.6),
-    ]  # type: ignore[arg-type]  # fmt: skip
+    ]  # fmt: skip
 
 
 def punch(side: Side) -> list[Keyframe]:
     """Guard, then two straight punches, the named side first."""
-    guard = {"shoulder_flexion": 40.0, "elbow_flexion": 125.0, "shoulder_abduction": 8.0}
+    guard: dict[str, Any] = {
+        "shoulder_flexion": 40.0,
+        "elbow_flexion": 125.0,
+        "shoulder_abduction": 8.0,
+    }
     out = [_key(0.5, "guard up", pelvis=(0, 0, -0.06), **guard)]
     for hand in (side, _other(side)):
-        hit = {
+        hit: dict[str, Any] = {
             f"{hand}_shoulder_flexion": 85.0, f"{hand}_elbow_flexion": 6.0,
             "chest_turn": 18.0 if hand == "right" else -18.0,
         }  # fmt: skip
@@ -255,7 +264,7 @@ def crouch(side: Side) -> list[Keyframe]:
     """Sit down into a low crouch with the hands near the knees."""
     del side
     low = (-0.06, 0.0, -0.45)
-    arms = {"shoulder_flexion": 50.0, "elbow_flexion": 30.0}
+    arms: dict[str, Any] = {"shoulder_flexion": 50.0, "elbow_flexion": 30.0}
     return [
         _key(1.1, "crouches low", pelvis=low, tilt=38, spine_bend=20, chest_bend=10, **arms),
         _key(0.4, "holds the crouch", pelvis=low, tilt=38, spine_bend=20, chest_bend=10, **arms),
@@ -266,7 +275,11 @@ def crouch(side: Side) -> list[Keyframe]:
 def turn(side: Side) -> list[Keyframe]:
     """Turn the trunk to one side and look there; the feet stay."""
     sign = 1.0 if side == "left" else -1.0
-    twist = {"spine_turn": sign * 28.0, "chest_turn": sign * 25.0, "neck_turn": sign * 35.0}
+    twist: dict[str, Any] = {
+        "spine_turn": sign * 28.0,
+        "chest_turn": sign * 25.0,
+        "neck_turn": sign * 35.0,
+    }
     return [
         _key(0.7, f"turns to the {side}", pelvis=(0, 0, -0.02), turn=sign * 12, **twist),
         _key(0.4, "looks there", pelvis=(0, 0, -0.02), turn=sign * 12, **twist),
@@ -277,7 +290,11 @@ def turn(side: Side) -> list[Keyframe]:
 def lean(side: Side) -> list[Keyframe]:
     """Lean the trunk sideways."""
     sign = 1.0 if side == "left" else -1.0
-    bent = {"spine_lean": sign * 20.0, "chest_lean": sign * 16.0, "neck_lean": sign * 8.0}
+    bent: dict[str, Any] = {
+        "spine_lean": sign * 20.0,
+        "chest_lean": sign * 16.0,
+        "neck_lean": sign * 8.0,
+    }
     hips = (0.0, -sign * 0.05, -0.02)
     return [
         _key(0.7, f"leans to the {side}", pelvis=hips, **bent),
@@ -288,7 +305,7 @@ def lean(side: Side) -> list[Keyframe]:
 
 def drink(side: Side) -> list[Keyframe]:
     """Lift a hand to the mouth, tip the head back, and lower it."""
-    arm = {
+    arm: dict[str, Any] = {
         f"{side}_shoulder_flexion": 62.0, f"{side}_elbow_flexion": 138.0,
         f"{side}_shoulder_abduction": 12.0, f"{side}_shoulder_rotation": -42.0,
     }  # fmt: skip

@@ -127,9 +127,7 @@ def to_glb(clip: Clip) -> bytes:
         nodes.append(node)
     times = buffer.add(np.arange(clip.num_frames) / clip.fps, "SCALAR", _FLOAT)
     outputs = [(0, "translation", buffer.add(clip.root_positions @ _TO_GLTF.T, "VEC3", _FLOAT))]
-    outputs += [
-        (i, "rotation", buffer.add(local[:, i], "VEC4", _FLOAT)) for i in range(len(nodes))
-    ]
+    outputs += [(i, "rotation", buffer.add(local[:, i], "VEC4", _FLOAT)) for i in range(len(nodes))]
     document = {
         "asset": {"version": "2.0", "generator": "foveal.motion"},
         "scene": 0,

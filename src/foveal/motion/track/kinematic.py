@@ -59,7 +59,7 @@ def _ballistic(skeleton: Skeleton, t: Trajectory, contacts: Array) -> Array:
     root = t.root_positions.copy()
     com = skeleton.center_of_mass(*_pose(skeleton, t, root, t.angles))
     wanted, last = com.copy(), len(root) - 1
-    for first, end, free in runs(~contacts.any(axis=1)):
+    for first, end, free in runs(~np.asarray(contacts.any(axis=1))):
         a, b = first - 1, end
         if not free or a < 0 or b > last:
             continue

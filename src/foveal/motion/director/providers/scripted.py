@@ -81,7 +81,8 @@ def parse(instruction: str) -> list[tuple[str, Side]]:
                 )
         # "take two steps walking" and the like name one action twice
         actions = [a for i, a in enumerate(actions) if a not in actions[:i]]
-        found += [(a, side or ACTIONS[a].default_side) for a in actions] * times
+        asked: list[tuple[str, Side]] = [(a, side or ACTIONS[a].default_side) for a in actions]
+        found += asked * times
     if not found:
         raise ProviderError(
             f"Scripted.plan: instruction is {instruction!r}, must name one of the actions {known}; "
