@@ -31,9 +31,7 @@ def test_slerp_agrees_with_scipy():
     a, b = rot.normalize(rng.normal(size=(2, 4)))
     pair = Rotation.Rotation.from_quat([a, b], scalar_first=True)
     want = Rotation.Slerp([0, 1], pair)(np.linspace(0, 1, 7))
-    got = Rotation.Rotation.from_quat(
-        rot.slerp(a, b, np.linspace(0, 1, 7)), scalar_first=True
-    )
+    got = Rotation.Rotation.from_quat(rot.slerp(a, b, np.linspace(0, 1, 7)), scalar_first=True)
     assert np.abs((got.inv() * want).magnitude()).max() < 1e-7
 
 
@@ -43,3 +41,11 @@ def test_simulated_stand_stays_up_and_repeats():
     assert np.array_equal(a.angles, b.angles)
     assert a.receipt is not None
     assert a.receipt.loss is not None
+
+
+def test_simulated_jump_leaves_the_ground_and_lands():
+    clip = motion.generate("jump", num_samples=24, seed=0)
+    assert clip.status == "tracked"
+    scores = motion.score(clip)
+    assert scores["predicate_failures"] == 0, scores["predicates"]
+    assert scores["tracking_error"] < 0.15

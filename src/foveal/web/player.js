@@ -10,8 +10,24 @@
   bar.max = count - 1;
   ghost.hidden = !data.tracks.reference;
   const length = Math.max((count - 1) / data.fps, 1e-6);
-  root.querySelector("svg").innerHTML = data.keyframes.map(t =>
-    `<rect x="${Math.min(99.5, 100 * t / length)}" width=".5" height="8" fill="currentColor"/>`).join("");
+  const clock = root.querySelector(".fvp-clock"), dark = matchMedia("(prefers-color-scheme: dark)");
+  const bars = [0, 1].map(side => {
+    let out = "", start = -1;
+    for (let i = 0; i <= count; i++) {
+      const on = i < count && (data.contacts || [])[i]?.[side];
+      if (on && start < 0) start = i;
+      if (!on && start >= 0) {
+        const x = 100 * start / (count - 1 || 1), w = Math.max(0.4, 100 * (i - 1 - start) / (count - 1 || 1));
+        out += `<rect x="${x}" y="${8 + 3 * side}" width="${w}" height="2" fill="var(--${side ? "right" : "left"})"/>`;
+        start = -1;
+      }
+    }
+    return out;
+  }).join("");
+  root.querySelector("svg").innerHTML = data.keyframes.map(t => {
+    const x = Math.min(100, 100 * t / length);
+    return `<path d="M${x} 0V6" stroke="currentColor" stroke-width="1.5" vector-effect="non-scaling-stroke"/>`;
+  }).join("") + bars;
   const turn = (q, v) => {
     const [w, x, y, z] = q, a = 2 * (y * v[2] - z * v[1]), b = 2 * (z * v[0] - x * v[2]),
       c = 2 * (x * v[1] - y * v[0]);
@@ -22,6 +38,7 @@
     const h = name.startsWith("left") ? [210, 65] : name.startsWith("right") ? [22, 70] : [218, 12];
     return `hsla(${h[0]},${h[1]}%,${light}%,${alpha})`;
   };
+  const veil = (name, light, alpha) => `hsla(160,45%,${dark.matches ? 62 : 42}%,${alpha})`;
   function draw() {
     const ratio = devicePixelRatio || 1, w = canvas.clientWidth, h = canvas.clientHeight;
     if (canvas.width !== Math.round(w * ratio)) canvas.width = Math.round(w * ratio);
@@ -30,9 +47,9 @@
     ctx.clearRect(0, 0, w, h);
     const f = Math.min(count - 1, Math.round(time * data.fps)), p0 = motion.positions[f][0];
     const cy = Math.cos(yaw), sy = Math.sin(yaw), cp = Math.cos(pitch), sp = Math.sin(pitch);
-    const scale = Math.min(h * 1.7, w * 2);
+    const scale = Math.min(h * 1.85, w * 2.1);
     const project = p => {
-      const x = p[0] - p0[0], y = p[1] - p0[1], z = p[2] - 0.95;
+      const x = p[0] - p0[0], y = p[1] - p0[1], z = p[2] - 0.9;
       const a = x * cy + y * sy, right = y * cy - x * sy;
       const depth = 4.2 - (a * cp + z * sp), k = scale / Math.max(depth, 0.3);
       return [w / 2 + right * k, h / 2 - (z * cp - a * sp) * k, depth, k];
@@ -47,8 +64,9 @@
       stroke(project([gx + s, gy - 2, 0]), project([gx + s, gy + 2, 0]), 1, "rgba(128,140,160,.35)");
       stroke(project([gx - 2, gy + s, 0]), project([gx + 2, gy + s, 0]), 1, "rgba(128,140,160,.35)");
     }
-    const items = [];
-    const collect = (track, alpha) => {
+    let items = [];
+    const paintAll = () => { items.sort((a, b) => b[0] - a[0]).forEach(item => item[1]()); items = []; };
+    const collect = (track, alpha, paint) => {
       const i = Math.min(f, track.positions.length - 1);
       for (const s of data.shapes) {
         const p = track.positions[i][s.body], q = track.rotations[i][s.body], name = data.bodies[s.body];
@@ -57,10 +75,11 @@
           const a = at([0, 0, -s.size[1]]), b = at([0, 0, s.size[1]]);
           const width = s.size[0] * (a[3] + b[3]);
           items.push([(a[2] + b[2]) / 2, () => {
-            stroke(a, b, width, color(name, 36, alpha));
+            stroke(a, b, width, paint(name, 36, alpha));
+            if (alpha < 1) return;
             const o = width * 0.1, m = v => [v[0] - o, v[1] - o];
-            stroke(m(a), m(b), width * 0.66, color(name, 50, alpha));
-            stroke(m(m(a)), m(m(b)), width * 0.26, color(name, 64, alpha * 0.8));
+            stroke(m(a), m(b), width * 0.66, paint(name, 50, alpha));
+            stroke(m(m(a)), m(m(b)), width * 0.26, paint(name, 64, alpha * 0.8));
           }]);
         } else {
           for (let axis = 0; axis < 3; axis++) for (const sign of [-1, 1]) {
@@ -75,16 +94,18 @@
             const light = 42 + 16 * turn(q, n)[2];
             items.push([corners.reduce((t, c) => t + c[2], 0) / 4, () => {
               ctx.beginPath(); corners.forEach(c => ctx.lineTo(c[0], c[1])); ctx.closePath();
-              ctx.fillStyle = color(name, light, alpha); ctx.fill();
+              ctx.fillStyle = paint(name, light, alpha); ctx.fill();
             }]);
           }
         }
       }
     };
-    if (data.tracks.reference && box.checked) collect(data.tracks.reference, 0.28);
-    collect(motion, 1);
-    items.sort((a, b) => b[0] - a[0]).forEach(item => item[1]());
+    // The ghost lies behind the motion, so that it never tints it.
+    if (data.tracks.reference && box.checked) { collect(data.tracks.reference, 0.55, veil); paintAll(); }
+    collect(motion, 1, color);
+    paintAll();
     bar.value = f;
+    clock.textContent = `${(f / data.fps).toFixed(2)} / ${length.toFixed(2)} s`;
     play.textContent = playing ? "Pause" : "Play";
   }
   function tick(now) {
@@ -105,6 +126,7 @@
   };
   canvas.onpointerup = canvas.onpointercancel = () => { drag = null; };
   addEventListener("resize", draw);
+  dark.addEventListener("change", draw);
   draw();
   if (playing) requestAnimationFrame(tick);
 })();

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,3 +124,35 @@ def test_save_and_player(tmp_path):
     page = player_html(clip.to_player())
     assert "http" not in page
     assert page.count("<script") == 2
+    assert "fvp-fell" not in page.split("</style>")[1].split("<script")[0]
+    fallen = player_html(replace(clip, status="fell at t=0.50 s").to_player())
+    assert 'class="fvp-status fvp-fell">fell at t=0.50 s<' in fallen
+
+
+def test_actions_that_the_library_does_not_know_are_named_and_not_judged():
+    clip = motion.generate("wave", track="kinematic")
+    scores = motion.score(replace(clip, actions=(*clip.actions, ("cartwheel", "left"))))
+    assert scores["unchecked_actions"] == ["cartwheel"]
+    assert scores["predicate_failures"] == 0
+    assert len(scores["predicates"]) == 2
+
+
+def test_flight_falls_with_gravity_and_starts_at_the_speed_that_it_needs():
+    clip = motion.generate("jump", track="kinematic", fps=120)
+    com = clip.skeleton.center_of_mass(clip.positions, clip.world_rotations)[:, 2]
+    free = np.flatnonzero(~clip.contacts.any(axis=1))
+    acceleration = np.diff(com, n=2) * clip.fps**2
+    # The legs are re-solved after the parabola is laid, which moves the centre a little.
+    assert abs(acceleration[free[1:-2] - 1].mean() + 9.81) < 1.5
+    speed = np.diff(com) * clip.fps
+    needed = 0.5 * 9.81 * len(free) / clip.fps
+    assert abs(speed[free[0] - 2] - needed) < 0.25 * needed
+
+
+def test_weight_is_over_the_standing_foot_while_the_other_is_in_the_air():
+    clip = motion.generate("kick", track="kinematic")
+    com = clip.skeleton.center_of_mass(clip.positions, clip.world_rotations)
+    single = clip.contacts[:, 0] & ~clip.contacts[:, 1]
+    foot = clip.positions[:, clip.skeleton.body("left_foot")]
+    assert single.sum() > 10
+    assert np.abs(com[single, 1] - foot[single, 1]).mean() < 0.05
