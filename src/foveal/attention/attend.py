@@ -78,7 +78,7 @@ def attend(
         ArgumentError: dtypes or devices differ, or the policy does not fit the heads.
         UnsupportedError: `precision` is not None.
 
-    Example: >>> attend(q, k, v, policy=XAttention(stride=16, threshold=0.9))
+    Example: >>> attend(q, k, v, policy=XAttention(stride=8, threshold=0.98))
     """
     check_precision("attend", precision)
     check_sizes("attend", q, k)

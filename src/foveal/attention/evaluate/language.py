@@ -162,8 +162,8 @@ def compare_language(
         ArgumentError: the text is too short, or `num_tokens` below 128.
         UnsupportedError: the model post-processes its logits, or as `attach`.
 
-    Cost: two prefills and two output projections; with SmolLM2-135M on two CPU cores XXX s at
-        4096 tokens and YYY s at 8192.
+    Cost: two prefills and two output projections. Memory beside the model: a few hidden states of
+        the whole text, the feed-forward activations of one layer, and 64 to 200 MiB of work.
     """
     if num_tokens < 2 * _BLOCK:
         raise ArgumentError(
