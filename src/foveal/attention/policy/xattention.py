@@ -40,8 +40,9 @@ class XAttention(Policy):
     Raises: ArgumentError: a value is out of range.
     Quality: on one text of 4096 tokens with SmolLM2-135M at stride 8, perplexity rises by 8.1 %
         (threshold 0.9, density 0.23), 2.2 % (0.95, 0.32) and 0.7 % (0.98, 0.46). On another
-        part of the text 0.98 cost 0.07 % (density 0.47). Dense first layers brought almost nothing. `benchmarks/attention.py` measures it
-        and `benchmarks/results/attention--cpu.json` holds the table.
+        part of the text 0.98 cost 0.07 % (density 0.47). Dense first layers brought almost
+        nothing. `benchmarks/attention.py` measures it and
+        `benchmarks/results/attention--cpu.json` holds the table.
     Source: Xu et al., "XAttention: Block Sparse Attention with Antidiagonal Scoring", ICML 2025,
         arXiv:2503.16428. Differs: 64-token blocks and threshold 0.98 by default, `alternate`,
         `num_local_cells`, `num_dense_layers`, `dense_below`.
