@@ -1,4 +1,4 @@
-"""Fail when a source file has over 500 lines, a weights file over 5 MB, or all of them over 25 MB."""
+"""Fail on a source file of over 500 lines, weights over 5 MB, or more than 25 MB of weights."""
 
 import subprocess
 import sys
