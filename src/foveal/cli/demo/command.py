@@ -66,7 +66,7 @@ def demo(
     thought = stage(
         "attention",
         f"{tokens} tokens, dense and sparse",
-        lambda p: think(p, seed=seed, num_tokens=tokens),
+        lambda p: think(p, seed=seed, num_tokens=tokens, on_progress=lambda t: say(f"  {t}")),
     )
     acted = stage("motion", "an instruction, simulated", lambda p: act(p, seed=seed))
     facts = {

@@ -146,8 +146,12 @@ def _act(r: Act) -> str:
             f"{value:.4g}" if isinstance(value, float) else str(value),
         )
         for name, value in r.score.items()
-        if not isinstance(value, dict)
+        if not isinstance(value, dict | list)
     ]
+    checks = ", ".join(
+        f"{name} {'passed' if passed else 'FAILED'}"
+        for name, passed in r.score["predicates"].items()
+    )
     return (
         f"<section><h2>Act</h2><p>Instruction: <em>{html.escape(INSTRUCTION)}</em>. A scripted "
         "provider decides the keyframes, in-fill and contact-pinned kinematics join them, and "
@@ -158,6 +162,7 @@ def _act(r: Act) -> str:
             (r.status, "status of the simulation"),
         )
         + player_html(r.player)
+        + f"<p>Checks of what was asked: {html.escape(checks)}.</p>"
         + web.table(("measure", "value"), rows)
         + _receipt(r.receipt)
         + "</section>"

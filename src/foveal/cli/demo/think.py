@@ -1,6 +1,7 @@
 """Think: a language model reads a long text, dense and block sparse."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,13 +22,21 @@ class Think:
     policy: str
 
 
-def think(out: Path, *, seed: int, num_tokens: int) -> Think:
+def think(
+    out: Path, *, seed: int, num_tokens: int, on_progress: Callable[[str], None] | None = None
+) -> Think:
     """Read the text twice and compare the next-token distributions."""
     start = time.perf_counter()
     model, tokenizer = smollm2.load()
     policy = attention.XAttention()
     result = compare_language(
-        model, tokenizer, texts.long_text(), policy=policy, num_tokens=num_tokens, seed=seed
+        model,
+        tokenizer,
+        texts.long_text(),
+        policy=policy,
+        num_tokens=num_tokens,
+        seed=seed,
+        on_progress=on_progress,
     )
     figures = {
         "tokens": result.num_tokens,
