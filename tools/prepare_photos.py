@@ -1,10 +1,11 @@
-"""Unpack the training and evaluation photographs of the samples into OUT/train and OUT/test.
+"""Unpack the photographs of the samples into OUT/train, OUT/test and OUT/stamps (cut-outs).
 
 Run: python tools/prepare_photos.py OUT
-Shorter side 320 px, JPEG quality 95. The split is by source, so nothing leaks. The photographs
+Shorter side at most 576 px for training and 320 px for evaluation. The split is by source, so nothing leaks. The photographs
 stay on this machine: they are other people's works and are not part of Foveal.
 """
 
+import hashlib
 import io
 import struct
 import sys
@@ -14,6 +15,10 @@ from pathlib import Path
 from PIL import Image
 
 from foveal.data import samples
+
+SHORT = {"train": 576, "test": 320}
+STAMP = 256
+QUALITY = 88
 
 
 def read_qt_resources(data: bytes) -> dict[str, bytes]:
@@ -50,33 +55,58 @@ def read_qt_resources(data: bytes) -> dict[str, bytes]:
     return out
 
 
+def shrink(image: Image.Image, short: int) -> Image.Image:
+    """The image with its shorter side at most `short` pixels."""
+    scale = min(1.0, short / min(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
 def main() -> None:
-    """Write the two folders."""
+    """Write the three folders."""
     out = Path(sys.argv[1])
-    counts = {"train": 0, "test": 0}
-    for name, sample in samples.catalogue().items():
-        if not name.startswith(("gcompris", "wallpaper")):
+    counts = {"train": 0, "test": 0, "stamps": 0}
+    seen: set[str] = set()
+
+    def write(image: Image.Image, split: str, name: str) -> None:
+        digest = hashlib.sha256(image.resize((64, 64)).tobytes()).hexdigest()
+        if digest in seen:
+            return
+        seen.add(digest)
+        target = out / split / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if split == "stamps":
+            image.save(target.with_suffix(".webp"), quality=85)
+        else:
+            image.save(target.with_suffix(".jpg"), quality=95 if split == "test" else QUALITY)
+        counts[split] += 1
+
+    rows = samples.catalogue().items()
+    for name, sample in sorted(rows, key=lambda row: "evaluation" not in row[1].use):
+        if not sample.use.startswith("photograph"):
             continue
-        split = "test" if "evaluation" in sample.use else "train"
         data = samples.path(name).read_bytes()
-        files = {name: data} if name.startswith("wallpaper") else read_qt_resources(data)
+        files = read_qt_resources(data) if sample.inside.endswith(".rcc") else {name: data}
+        split = "test" if "evaluation" in sample.use else "train"
         for index, (path, blob) in enumerate(sorted(files.items())):
             if Path(path).suffix in {".svg", ".qml", ".js", ".ogg", ".json"}:
                 continue
             try:
-                image = Image.open(io.BytesIO(blob)).convert("RGB")
+                image = Image.open(io.BytesIO(blob))
+                image.load()
             except OSError:
                 continue
-            if min(image.size) < 320 or image.size[0] == image.size[1] == 512:
+            if "cut-outs" in sample.use:
+                image = image.convert("RGBA")
+                image.thumbnail((STAMP, STAMP), Image.Resampling.LANCZOS)
+                write(image, "stamps", name)
                 continue
-            scale = 320 / min(image.size)
-            image = image.resize(
-                (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
-            )
-            target = out / split / f"{name}-{index:03d}.jpg"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            image.save(target, quality=95)
-            counts[split] += 1
+            image = image.convert("RGB")
+            if min(image.size) < (320 if split == "test" else 220):
+                continue
+            if image.size[0] == image.size[1] == 512 and name.startswith("gcompris"):
+                continue  # menu pictures
+            write(shrink(image, SHORT[split]), split, f"{name}-{index:03d}")
     sys.stdout.write(f"{counts}\n")
 
 

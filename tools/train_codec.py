@@ -2,8 +2,8 @@
 
 One command, one GPU, a few minutes:
 
-    PYTHONPATH=src python tools/train_codec.py --photos photos --minutes 5 \
-        --out codec-efficientnet-lite0.safetensors --log train.jsonl
+    PYTHONPATH=src python tools/train_codec.py --photos photos/train --stamps photos/stamps \
+        --minutes 5 --out codec-efficientnet-lite0.safetensors --log train.jsonl
 
 Writes the weights (and the JSON file beside them) and a log with one JSON object per line; the last
 one, `"event": "held-out"`, has real bytes from the real coder on photographs that were not
@@ -11,6 +11,7 @@ trained on.
 """
 
 import argparse
+import copy
 import json
 import math
 import random
@@ -29,9 +30,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from foveal import codec
+from foveal.codec.feature_codec import CodecConfig
 from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
-SHORT, CANVAS, SIZE = 320, 448, 224
+CANVAS, SIZE, STAMP = 768, 224, 256
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -49,20 +51,22 @@ class Photos:
 
 
 def read_photo(path: Path) -> np.ndarray | None:
-    """Return [height, width, 3] with the shorter side SHORT, or None if it cannot be used."""
+    """Return [height, width, 3], cut to CANVAS about the middle, or None if it cannot be used."""
     try:
         with Image.open(path) as file:
-            file.draft("RGB", (2 * SHORT, 2 * SHORT))
             image = ImageOps.exif_transpose(file).convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
     short = min(image.size)
     if short < 96:
         return None
-    size = [max(SHORT, round(s * SHORT / short)) for s in image.size]
-    image = image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
-    left, top = max(0, (size[0] - CANVAS) // 2), max(0, (size[1] - CANVAS) // 2)
-    right, bottom = min(size[0], left + CANVAS), min(size[1], top + CANVAS)
+    if short > CANVAS:
+        image = image.resize(
+            (round(image.width * CANVAS / short), round(image.height * CANVAS / short)),
+            Image.Resampling.LANCZOS,
+        )
+    left, top = max(0, (image.width - CANVAS) // 2), max(0, (image.height - CANVAS) // 2)
+    right, bottom = min(image.width, left + CANVAS), min(image.height, top + CANVAS)
     return np.asarray(image.crop((left, top, right, bottom)))
 
 
@@ -81,44 +85,164 @@ def load_photos(paths: Sequence[Path], device: torch.device) -> Photos:
     return Photos(pixels.to(device), widths, heights)
 
 
+def load_stamps(folder: Path | None, device: torch.device) -> Tensor | None:
+    """Return cut-outs as [n, 4, STAMP, STAMP] in [0, 1], the colour times its alpha."""
+    if folder is None:
+        return None
+    out = []
+    for path in find(folder):
+        image = np.asarray(Image.open(path).convert("RGBA"), dtype=np.float32) / 255
+        height, width = image.shape[:2]
+        canvas = np.zeros((STAMP, STAMP, 4), dtype=np.float32)
+        top, left = (STAMP - height) // 2, (STAMP - width) // 2
+        canvas[top : top + height, left : left + width] = image
+        canvas[..., :3] *= canvas[..., 3:]
+        out.append(torch.from_numpy(canvas).permute(2, 0, 1))
+    return torch.stack(out).to(device)
+
+
 def crop(
     photos: Photos, index: Tensor, boxes: tuple[Tensor, Tensor, Tensor, Tensor], flip: Tensor
 ) -> Tensor:
-    """Return [b, 3, SIZE, SIZE] in [0, 1]: boxes as centre x, centre y, width, height in pixels."""
+    """Return [b, 3, SIZE, SIZE] in [0, 1]: boxes as centre x, centre y, width, height in pixels.
+
+    Sampled at twice the size and averaged, against aliasing.
+    """
     x, y, width, height = boxes
     theta = torch.zeros((len(index), 2, 3), device=index.device)
     theta[:, 0, 0] = width / CANVAS * flip
     theta[:, 0, 2] = 2 * x / CANVAS - 1
     theta[:, 1, 1] = height / CANVAS
     theta[:, 1, 2] = 2 * y / CANVAS - 1
-    grid = functional.affine_grid(theta, [len(index), 3, SIZE, SIZE], align_corners=False)
+    grid = functional.affine_grid(theta, [len(index), 3, 2 * SIZE, 2 * SIZE], align_corners=False)
     source = photos.pixels[index].float() / 255
     out = functional.grid_sample(source, grid, padding_mode="border", align_corners=False)
-    return out.clamp(0, 1)
+    return functional.avg_pool2d(out, 2).clamp(0, 1)
 
 
-def random_crops(photos: Photos, batch: int) -> Tensor:
-    """Return random-resized crops with flips and mild changes of brightness."""
+def paste(images: Tensor, stamps: Tensor, share: float) -> Tensor:
+    """Paste a random cut-out on a share of the images."""
+    b, device = len(images), images.device
+    u = torch.rand((6, b), device=device)
+    theta = torch.zeros((b, 2, 3), device=device)
+    scale = 0.8 + 1.4 * u[0]
+    theta[:, 0, 0] = scale * torch.where(u[1] < 0.5, -1.0, 1.0)
+    theta[:, 1, 1] = scale
+    theta[:, 0, 2] = (u[2] - 0.5) * scale
+    theta[:, 1, 2] = (u[3] - 0.5) * scale
+    grid = functional.affine_grid(theta, [b, 4, SIZE, SIZE], align_corners=False)
+    pick = torch.randint(len(stamps), (b,), device=device)
+    sprite = functional.grid_sample(stamps[pick], grid, align_corners=False)
+    sprite = sprite * (u[4] < share).float()[:, None, None, None]
+    colour, alpha = sprite[:, :3] * (0.7 + 0.6 * u[5])[:, None, None, None], sprite[:, 3:]
+    return (images * (1 - alpha) + colour).clamp(0, 1)
+
+
+def jitter(images: Tensor) -> Tensor:
+    """Change brightness, contrast, saturation, colour balance and gamma of most images."""
+    b, device = len(images), images.device
+    u = torch.rand((5, b, 1, 1, 1), device=device)
+    grey = images.mean(1, keepdim=True)
+    saturation = 0.5 + u[0]
+    out = grey + saturation * (images - grey)
+    out = out * (0.85 + 0.3 * torch.rand((b, 3, 1, 1), device=device))
+    mean = out.mean((1, 2, 3), keepdim=True)
+    out = mean + (0.6 + 0.8 * u[1]) * (out - mean)
+    out = (out * (0.5 + 0.8 * u[2])).clamp(0, 1) + 1e-4
+    out = out ** torch.exp((u[3] - 0.5) * 0.8)
+    return torch.where(u[4] < 0.7, out, images).clamp(0, 1)
+
+
+def random_crops(photos: Photos, batch: int, stamps: Tensor | None, args: Any) -> Tensor:
+    """Return random-resized crops, jittered, with pasted cut-outs, mixup and cutmix."""
     device = photos.pixels.device
     index = torch.randint(len(photos), (batch,), device=device)
-    u = torch.rand((7, batch), device=device)
-    side = SHORT * (0.3 + 0.7 * u[0]).sqrt()
+    u = torch.rand((6, batch), device=device)
+    short = torch.minimum(photos.widths, photos.heights)[index]
+    side = short * (args.min_scale + (1 - args.min_scale) * u[0]).sqrt()
     ratio = torch.exp((u[1] - 0.5) * 2 * math.log(4 / 3)).sqrt()
     width = torch.minimum(side * ratio, photos.widths[index])
     height = torch.minimum(side / ratio, photos.heights[index])
     x = width / 2 + u[2] * (photos.widths[index] - width)
     y = height / 2 + u[3] * (photos.heights[index] - height)
     images = crop(photos, index, (x, y, width, height), torch.where(u[4] < 0.5, -1.0, 1.0))
-    changed = (u[5] < 0.5).float()[:, None, None, None]
-    gain = (0.35 + 0.85 * u[6])[:, None, None, None]
-    return images * (1 - changed) + (images * gain).clamp(0, 1) * changed
+    images = jitter(images)
+    if stamps is not None:
+        images = paste(images, stamps, args.stamp_share)
+    other = images.roll(1, 0)
+    v = torch.rand((5, batch, 1, 1, 1), device=device)
+    axis = torch.arange(SIZE, device=device) / SIZE
+    half = 0.15 + 0.25 * v[1]
+    inside = ((axis[:, None] - v[2]).abs() < half) & ((axis[None, :] - v[3]).abs() < half)
+    cut = (v[0] < args.mix_share) & inside
+    blend = torch.where((v[0] > 1 - args.mix_share), 0.5 * v[4], 0.0)
+    return torch.where(cut, other, images * (1 - blend) + other * blend)
+
+
+def push(images: Tensor, teacher: EfficientNetLite0, share: float) -> Tensor:
+    """Move a share of the images a little towards random classes, for more varied answers."""
+    count = round(len(images) * share)
+    if count == 0:
+        return images
+    part = images[:count].detach()
+    target = torch.randint(1000, (count,), device=images.device)
+    step = (2 + 6 * torch.rand((count, 1, 1, 1), device=images.device)) / 255
+    for _ in range(2):
+        part = part.detach().requires_grad_(True)
+        loss = functional.cross_entropy(teacher(part), target)
+        (gradient,) = torch.autograd.grad(loss, part)
+        gradient = functional.avg_pool2d(gradient, 5, 1, 2)  # smooth: no pixel-sized patterns
+        largest = gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+        part = (part - 4 * step * gradient / largest).clamp(0, 1)
+    return torch.cat([part.detach(), images[count:]])
 
 
 def centre_crops(photos: Photos, index: Tensor) -> Tensor:
     """Return the usual 87.5 % centre crop."""
-    side = torch.full((len(index),), SHORT * 0.875, device=index.device)
+    side = torch.minimum(photos.widths, photos.heights)[index] * 0.875
     boxes = (photos.widths[index] / 2, photos.heights[index] / 2, side, side)
     return crop(photos, index, boxes, torch.ones_like(side))
+
+
+def deep(teacher: EfficientNetLite0, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the head's last 7 x 7 features, its pooled features and its logits."""
+    y = features
+    for block in teacher.blocks[11:]:
+        y = block(y)
+    pooled = functional.relu6(teacher.bn1(teacher.conv_head(y))).mean((2, 3))
+    return y, pooled, teacher.fc(pooled)
+
+
+def distillation_loss(
+    model: codec.FeatureCodec,
+    teacher: EfficientNetLite0,
+    features: Tensor,
+    args: Any,
+    norms: tuple[Tensor, Tensor],
+    trade_off: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rate + trade_off * (features at three depths + KL), all without labels."""
+    decoded, y_bits, z_bits = model(features)
+    with torch.no_grad():
+        wanted = deep(teacher, features)
+    got = deep(teacher, decoded)
+    mse = (model.normalise(decoded) - model.normalise(features)).square().mean()
+    last = ((got[0] - wanted[0]) / norms[0][:, None, None]).square().mean()
+    pooled = ((got[1] - wanted[1]) / norms[1]).square().mean()
+    kl = functional.kl_div(
+        got[2].log_softmax(1), wanted[2].log_softmax(1), log_target=True, reduction="batchmean"
+    )
+    rate = (y_bits + z_bits).mean() / SIZE**2
+    distortion = args.alpha * mse + args.gamma * last + args.delta * pooled + args.beta * kl
+    parts = {
+        "y_bits": y_bits.mean(),
+        "z_bits": z_bits.mean(),
+        "mse": mse,
+        "last": last,
+        "pooled": pooled,
+        "kl": kl,
+    }
+    return rate + trade_off * distortion, {k: v.detach() for k, v in parts.items()}
 
 
 @torch.no_grad()
@@ -178,6 +302,7 @@ def train(args: argparse.Namespace, log: TextIO) -> None:
         log.flush()
 
     torch.manual_seed(args.seed)
+    torch.backends.cudnn.benchmark = True
     device = torch.device(args.device)
     begin = time.perf_counter()
     paths = find(args.photos)
@@ -189,13 +314,20 @@ def train(args: argparse.Namespace, log: TextIO) -> None:
         val_paths = find(args.val_photos)
     photos, val = load_photos(paths, device), load_photos(val_paths, device)
     teacher = EfficientNetLite0.load(args.teacher_weights).to(device)
-    model = codec.FeatureCodec().to(device)
+    stamps = load_stamps(args.stamps, device)
+    sizes = CodecConfig(latent_channels=args.latent, hidden=args.hidden, blocks=args.blocks)
+    model = codec.FeatureCodec(sizes).to(device)
     with torch.no_grad():
-        sample = [teacher.features(random_crops(photos, args.batch)) for _ in range(8)]
-    model.fit_normalisation(torch.cat(sample))
+        sample = torch.cat(
+            [teacher.features(random_crops(photos, args.batch, stamps, args)) for _ in range(8)]
+        )
+        last, pooled, _ = deep(teacher, sample)
+        norms = (last.std((0, 2, 3)).clamp_min(1e-3), pooled.std(0).clamp_min(0.02))
+    model.fit_normalisation(sample)
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=args.lr, weight_decay=1e-4, betas=(0.9, 0.99)
+        model.parameters(), lr=args.lr, weight_decay=args.weight_decay, betas=(0.9, 0.99)
     )
+    average = copy.deepcopy(model)
     write(
         "start",
         photos=len(photos),
@@ -219,19 +351,21 @@ def train(args: argparse.Namespace, log: TextIO) -> None:
                 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * t)))
             )
         with torch.no_grad():
-            features = teacher.features(random_crops(photos, args.batch))
-        loss, parts = codec.rate_task_loss(
-            model,
-            features,
-            teacher.head,
-            trade_off=math.exp(log_trade_off),
-            alpha=args.alpha,
-            beta=args.beta if t > 0.1 else 0.0,
+            images = random_crops(photos, args.batch, stamps, args)
+        images = push(images, teacher, args.push_share)
+        with torch.no_grad():
+            features = teacher.features(images)
+        loss, parts = distillation_loss(
+            model, teacher, features, args, norms, math.exp(log_trade_off)
         )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
+        with torch.no_grad():
+            decay = min(0.998, (1 + step) / (10 + step))
+            new, old = list(model.parameters()), list(average.parameters())
+            torch._foreach_lerp_(old, new, 1 - decay)
         if step % 10 == 0:
             # Steers lambda towards the wanted size until 3/4 of the time, then leaves it alone.
             now = float(parts["y_bits"] + parts["z_bits"]) / 8 + 12
@@ -251,6 +385,7 @@ def train(args: argparse.Namespace, log: TextIO) -> None:
                 **{name: float(value) for name, value in parts.items()},
             )
         step += 1
+    model = average
     model.finalise()
     model.save(args.out)
     result = held_out(codec.load(args.out, device=device), teacher, val)
@@ -263,6 +398,9 @@ def train(args: argparse.Namespace, log: TextIO) -> None:
         weights_bytes=args.out.stat().st_size,
         **result,
     )
+    if args.judge_photos is not None:
+        judge = load_photos(find(args.judge_photos), device)
+        write("test", **held_out(codec.load(args.out, device=device), teacher, judge))
 
 
 def main() -> None:
@@ -270,6 +408,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="folder, searched recursively")
     parser.add_argument("--val-photos", type=Path, help="held-out folder; default: a random split")
+    parser.add_argument("--judge-photos", type=Path, help="judged last, never chosen by")
     parser.add_argument("--val-fraction", type=float, default=0.1, help="held-out share")
     parser.add_argument("--teacher-weights", type=Path, help="default: the packaged sample")
     parser.add_argument("--out", type=Path, required=True, help="weights file, .safetensors")
@@ -279,7 +418,18 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--target-bytes", type=float, default=250.0, help="wanted bytes an image")
     parser.add_argument("--trade-off", type=float, default=0.02, help="first lambda")
-    parser.add_argument("--alpha", type=float, default=1.0, help="weight of the normalised MSE")
+    parser.add_argument("--stamps", type=Path, help="folder of cut-outs with alpha")
+    parser.add_argument("--stamp-share", type=float, default=0.35)
+    parser.add_argument("--mix-share", type=float, default=0.2, help="of cutmix, and of mixup")
+    parser.add_argument("--push-share", type=float, default=0.0, help="moved to random classes")
+    parser.add_argument("--min-scale", type=float, default=0.08, help="least area of a crop")
+    parser.add_argument("--latent", type=int, default=48, help="latent channels")
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--weight-decay", type=float, default=1e-2)
+    parser.add_argument("--alpha", type=float, default=0.1, help="weight of the normalised MSE")
+    parser.add_argument("--gamma", type=float, default=0.5, help="weight of the last features' MSE")
+    parser.add_argument("--delta", type=float, default=1.0, help="weight of the pooled MSE")
     parser.add_argument("--beta", type=float, default=2.0, help="weight of the KL")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
