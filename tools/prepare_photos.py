@@ -1,8 +1,9 @@
 """Unpack the photographs of the samples into OUT/train, OUT/test and OUT/stamps (cut-outs).
 
 Run: python tools/prepare_photos.py OUT
-Shorter side at most 576 px for training and 320 px for evaluation. The split is by source, so nothing leaks. The photographs
-stay on this machine: they are other people's works and are not part of Foveal.
+Shorter side at most 576 px for training and 320 px for evaluation. The split is by
+source, so nothing leaks. The photographs stay on this machine: they are other
+people's works and are not part of Foveal.
 """
 
 import hashlib

@@ -2,7 +2,8 @@
 
 Run: python tools/train_curve.py --photos DIR --teacher PATH --out OUT [--steps N]
 The targets are the recogniser's own answers on the photograph before it was darkened (default), or
-the curve ensemble's answers on the dark one, as SACC does. Photographs of DIR/train are used for training, those of DIR/test only for the last figures.
+the curve ensemble's answers on the dark one, as SACC does. Photographs of DIR/train are used for
+training, those of DIR/test only for the last figures (--judge).
 """
 
 import argparse
