@@ -80,7 +80,7 @@ def line_plot(
     y_ticks = _ticks(min(0.0, *ys), max(ys))
     x0, x1 = min(xs[0], x_ticks[0], *xs), max(x_ticks[-1], *xs)
     y0, y1 = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
-    left, bottom, right, top = 58, 44, 16, 12
+    left, bottom, right, top = 58, 44, 30, 12
 
     def at(x: float, y: float) -> tuple[float, float]:
         u = left + (x - x0) / (x1 - x0) * (width - left - right)

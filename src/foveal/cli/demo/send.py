@@ -21,7 +21,7 @@ from foveal.teachers import prepare
 from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
 FORMATS = ("webp", "avif")
-QUALITIES = (1, 10, 30, 60, 85)
+QUALITIES = (1, 10, 25, 45, 60, 75, 85)
 SIZES = (224, 160, 112, 80, 56)
 
 
