@@ -100,7 +100,61 @@ def details() -> str:
     return table(["measure", "value"], rows)
 
 
-PARTS = {"receipts": receipts, "details": details}
+def motion() -> str:
+    """Every scripted action under physics."""
+    suite = load("motion--cpu")
+    rows = [
+        [
+            row["action"],
+            row["status"],
+            "passed" if row["predicates_ok"] else "**failed**",
+            f"{100 * row['tracking_error_m']:.1f}",
+            f"{row['jerk_m_s3']:.0f} ({row['reference_jerk_m_s3']:.0f})",
+            f"{1000 * row['foot_skate_m_s']:.0f}",
+            f"{1000 * row['ground_penetration_m']:.0f}",
+            f"{row['wall_s']:.0f} for {row['seconds']:.1f}",
+        ]
+        for row in suite["rows"]
+    ]
+    head = [
+        "action", "status", "checks", "tracking error, cm", "jerk (reference), m/s³",
+        "foot skate, mm/s", "penetration, mm", "seconds of work for seconds of clip",
+    ]  # fmt: skip
+    sample = suite["rows"][0]
+    note = (
+        f"{sample['samples']} samples, seed {sample['seed']}; {suite['device']}, shared; "
+        f"MuJoCo {suite['versions']['mujoco']}, commit `{suite['commit']}`."
+    )
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def attention() -> str:
+    """XAttention settings on a language model."""
+    suite = load("attention--cpu")
+    rows = []
+    for row in suite["rows"]:
+        settings = ", ".join(f"{k} {v}" for k, v in row["settings"].items())
+        rows.append(
+            [
+                row["part"],
+                settings or "default",
+                f"{row['density']:.3f}",
+                f"{row['kl_nats']:.4f} ± {row['kl_standard_error']:.4f}",
+                f"{row['perplexity_ratio']:.4f}",
+                f"{row['relative_l2_error']:.3f}",
+            ]
+        )
+    head = ["part of the text", "setting", "density", "KL, nats", "perplexity ratio", "L2 error"]
+    commits = sorted({row["commit"][:7] for row in suite["rows"]})
+    tokens = sorted({row["tokens"] for row in suite["rows"]})
+    note = (
+        f"{suite['model']}; {suite['text']}; {tokens} tokens; commits {', '.join(commits)}, with "
+        f"changes not committed at the time where the row says so. Timing: {suite['timing']}."
+    )
+    return f"{table(head, rows)}\n\n{note}"
+
+
+PARTS = {"receipts": receipts, "details": details, "motion": motion, "attention": attention}
 
 
 def fill(text: str) -> str:
