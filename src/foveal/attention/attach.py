@@ -1,11 +1,14 @@
 """Put sparse attention into a transformers model for the length of a `with` block."""
 
+# pyright: reportPrivateUsage=false
+# transformers has no public way to take an attention out of its registries again.
+
 import contextlib
 import copy
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -357,7 +360,7 @@ def _mask(
 @contextlib.contextmanager
 def attach(
     model: nn.Module, *, policy: Policy | None, precision: None = None, seed: int = 0
-) -> Iterator[Handle]:
+) -> Generator[Handle, None, None]:
     """Run a transformers model with sparse prefill attention inside the `with` block.
 
     Prefill (several queries) computes the cells that `policy` keeps; decoding (one query) is

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from foveal.motion.director.commands import CONTACTS, Keyframe
 
 
-def contact_plan(keyframes: Sequence[Keyframe], times: NDArray) -> NDArray[np.bool_]:
+def contact_plan(keyframes: Sequence[Keyframe], times: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Spread the contacts of keyframes over frames.
 
     A keyframe's contacts hold during the interval that ends at it. At the instant between two

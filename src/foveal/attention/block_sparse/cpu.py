@@ -11,8 +11,8 @@ from torch import Tensor
 
 from foveal.attention.layout import CELL, BlockLayout, num_cells
 
-_GATHER_BYTES = 64 * 2**20
-"""Most memory that one batch of gathered keys and values may take."""
+_GATHER_BYTES = 16 * 2**20
+"""Most memory that one batch of gathered keys and values may take; more falls out of the cache."""
 
 _INDEX_BYTES = 32 * 2**20
 """Most memory that each integer per cell may take; longer inputs go by chunks of query cells."""
@@ -91,7 +91,7 @@ def block_sparse_cpu(
     rule cuts come last in each row, so one small mask serves a whole batch. Grouped key heads are
     gathered through an index and never repeated as a whole. Written for CPUs; runs on any device.
 
-    Memory: q, k and v padded to whole cells, 64 MiB of gathered cells, and about 100 MiB of
+    Memory: q, k and v padded to whole cells, 16 MiB of gathered cells, and about 100 MiB of
         indices at any length.
     """
     b, h, s, d = q.shape

@@ -17,7 +17,6 @@ details of the prior are ours.
 
 import math
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -151,7 +150,7 @@ class IntegerPrior:
                     f"{'missing' if value is None else value.dtype}, must be an int32 or int64 "
                     "tensor; export the model again"
                 )
-            return cast("NDArray[np.int64]", value.cpu().numpy().astype(np.int64))
+            return value.cpu().numpy().astype(np.int64)
 
         def tables(name: str) -> FrequencyTables:
             return FrequencyTables(
