@@ -155,6 +155,6 @@ def test_dense_layers_and_the_cost_of_scoring():
     both = (policy | Window(sink=0, window=1)).for_layer(0)
     assert both.layout(q, k).is_full
     # Scored, although everything was kept in the end.
-    noise = XAttention(threshold=0.9999999, dense_below=0)
+    noise = XAttention(stride=8, threshold=0.9999999, dense_below=0)
     assert noise.scoring_cost(noise.layout(q, k)) == full.num_full / 8
     assert XAttention(dense_below=1024).scoring_cost(full) == 0
