@@ -19,7 +19,7 @@ demo: setup ## See, send, think and act on real input; writes out/demo/report.ht
 	$(PY) -m foveal demo --out out/demo
 
 test: setup ## Run the tests (fetches the packaged samples once)
-	$(PY) -m pytest -q -n 2 -m "not gpu" --durations=20
+	$(PY) -m pytest -q -n 2 -m "not gpu" --durations=20 $(PYTEST_FLAGS)
 
 lint: setup ## Format, lint, import rules, file sizes, spelling
 	$(PY) -m ruff format --check .
@@ -37,7 +37,9 @@ docs: setup ## Fill the generated parts of the documents from committed results
 ci: lint types ## What .ci/run does
 	$(PY) tools/fill_docs.py --check
 	$(PY) -m foveal samples fetch
-	CI=true $(MAKE) test
+	$(PY) -m pytest -q -m "not gpu and not assets" --jaxtyping-packages=foveal,beartype.beartype \
+	  tests/unit/attention tests/against_reference
+	CI=true $(MAKE) test PYTEST_FLAGS="--cov=foveal --cov-branch --cov-report= --cov-fail-under=85"
 
 bench: setup ## Measure motion and attention on this machine
 	$(PY) benchmarks/motion.py
