@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from foveal._core.formats import IMAGE_SUFFIXES
 from foveal._core.lazy import require
 from foveal.errors import ArgumentError, MediaError, ShapeError, UnsupportedError
 
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 178_000_000
+"""A little under the number from which Pillow refuses a file."""
+
+
+_MAX_JPEG_SIDE = 65500  # beyond it the encoder prints a line of its own and breaks off
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,8 @@ def read_image(path: str | Path) -> Float[Tensor, "3 height width"]:
 
     Raises:
         ArgumentError: the file is missing, a folder or empty.
-        MediaError: it is not an image, is truncated, or is larger than 200 megapixels.
+        MediaError: it is not an image, is truncated, or is larger than 178 megapixels.
+        UnsupportedError: it has several frames, or a kind of pixel that is not read.
     """
     return read_picture(path).pixels
 
@@ -53,18 +59,27 @@ def read_picture(path: str | Path) -> Picture:
 
     path = read_input(path, what="image")
     try:
-        with Image.open(path) as opened:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path)
+        with opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise MediaError(
                     f"image: {path} has {opened.width} x {opened.height} pixels, must be at most "
                     f"{MAX_PIXELS}; make it smaller"
+                )
+            count = getattr(opened, "n_frames", 1)
+            if count > 1 and opened.format != "MPO":  # a phone's JPEG with its preview
+                raise UnsupportedError(
+                    f"image: {path} has {count} frames, must have one; make it a video or save "
+                    "one frame"
                 )
             if _is_deep_png(path):
                 return _read_deep_png(path, opened)
             opened.load()
             profile = opened.info.get("icc_profile")
             image: Any = ImageOps.exif_transpose(opened)
-    except MediaError:
+    except (MediaError, UnsupportedError):
         raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
         raise MediaError(
@@ -72,6 +87,11 @@ def read_picture(path: str | Path) -> Picture:
         ) from error
     except Image.DecompressionBombError as error:
         raise MediaError(f"image: {path} is too large ({error})") from error
+    if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] <= 65535:
+        raise UnsupportedError(
+            f"image: {path} has 32-bit pixels from {image.getextrema()[0]} to "
+            f"{image.getextrema()[1]}, must be within 0..65535; save it with 16 bits"
+        )
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         grey = torch.from_numpy(np.asarray(image).astype(np.float32) / 65535).clamp(0, 1)
         return Picture(grey.expand(3, -1, -1).contiguous(), None, 16)
@@ -79,7 +99,12 @@ def read_picture(path: str | Path) -> Picture:
         grey = torch.from_numpy(np.asarray(image).copy())
         if not torch.isfinite(grey).all():
             raise MediaError(f"image: {path} holds NaN or infinity; mend the file")
-        return Picture(grey.clamp(0, 1).expand(3, -1, -1).contiguous(), None, 16)
+        if grey.min() < 0 or grey.max() > 1:
+            raise UnsupportedError(
+                f"image: {path} has floating-point pixels from {grey.min():.3g} to "
+                f"{grey.max():.3g}, must be within 0..1; scale it"
+            )
+        return Picture(grey.expand(3, -1, -1).contiguous(), None, 16)
     alpha = None
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -109,12 +134,11 @@ def _to_srgb(image: Any, profile: bytes | None) -> Any:
 
 
 def _is_deep_png(path: Path) -> bool:
-    """Whether `path` is a 16-bit colour PNG, which Pillow would silently reduce to 8 bit."""
+    """Whether `path` is a 16-bit PNG with colour or alpha, which Pillow would reduce to 8 bit."""
     with path.open("rb") as handle:
         head = handle.read(26)
-    return (
-        head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 26 and head[24] == 16 and head[25] & 2 > 0
-    )
+    deep = head[24:25] == b"\x10" and head[25:26] in (b"\2", b"\4", b"\6")
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and deep
 
 
 def _read_deep_png(path: Path, opened: Any) -> Picture:
@@ -136,7 +160,7 @@ def _read_deep_png(path: Path, opened: Any) -> Picture:
     orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
     array = np.ascontiguousarray(_orient(array, orientation))
     pixels = _to_tensor(array, 65535)
-    has_alpha = "A" in opened.getbands()
+    has_alpha = "A" in opened.getbands() or "transparency" in opened.info
     return Picture(pixels[:3].contiguous(), pixels[3:].contiguous() if has_alpha else None, 16)
 
 
@@ -175,6 +199,7 @@ def write_image(
     Raises:
         ArgumentError: the suffix, bit depth or folder is not allowed, or a pixel is NaN.
         ShapeError: a shape is wrong.
+        UnsupportedError: the format cannot hold so large an image.
     """
     from PIL import Image
 
@@ -205,7 +230,17 @@ def write_image(
         extra: dict[str, Any] = (
             {"quality": quality} if suffix in (".jpg", ".jpeg", ".webp", ".avif") else {}
         )
-        pillow.save(temporary, **extra)
+        try:
+            if suffix in (".jpg", ".jpeg") and max(pillow.size) > _MAX_JPEG_SIDE:
+                raise ValueError(f"at most {_MAX_JPEG_SIDE} pixels a side")
+            pillow.save(temporary, **extra)
+        except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise UnsupportedError(
+                f"write_image: {suffix} cannot hold {pillow.width} x {pillow.height} pixels "
+                f"({error}); write a .png"
+            ) from error
 
 
 def _encode_deep_png(array: Any) -> bytes:

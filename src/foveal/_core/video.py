@@ -1,6 +1,7 @@
 """Reading and writing videos a frame at a time, with the right range, matrix and rotation."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,16 +16,22 @@ from torch import Tensor
 
 from foveal._core.files import atomic_write, read_input
 from foveal._core.lazy import require
-from foveal.errors import ArgumentError, MediaError, ShapeError
+from foveal.errors import ArgumentError, MediaError, ShapeError, UnsupportedError
 
 _BT709, _BT470BG, _SMPTE170M, _BT2020 = 1, 5, 6, 9
 _SWS_MATRIX = {_BT709: 1, _BT470BG: 5, _SMPTE170M: 5, 7: 7, _BT2020: 9, 10: 9}
 _HD_HEIGHT = 720
+_TICKS = 720_000
+"""Of the clock of written videos, a second; frames of the usual rates last a whole number."""
+_SNAP_SECONDS = Fraction(2, 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a video says of itself. Sizes are of upright frames, in pixels."""
+    """What a video says of itself. Sizes are of upright frames, in pixels.
+
+    `num_frames` is as stated, else estimated from the duration, else None.
+    """
 
     width: int
     height: int
@@ -68,11 +75,13 @@ def probe_video(path: str | Path) -> VideoInfo:
         width, height = frame.width, frame.height
         if rotation in (90, 270):
             width, height = height, width
+        fps = Fraction(stream.average_rate or stream.guessed_rate or 25)
+        seconds = Fraction(container.duration or 0, av.time_base)
         return VideoInfo(
             width=width,
             height=height,
-            fps=Fraction(stream.average_rate or stream.guessed_rate or 25),
-            num_frames=stream.frames or None,
+            fps=fps,
+            num_frames=stream.frames or round(seconds * fps) or None,
             rotation_degrees=rotation,
             has_audio=bool(container.streams.audio),
         )
@@ -99,14 +108,36 @@ def read_video(
         raise ArgumentError(
             f"read_video: every is {every} and start is {start}, must be >= 1 and >= 0"
         )
+    for frame, _ in _decode(path, start=start, every=every, max_frames=max_frames):
+        yield _to_tensor(frame)
+
+
+def read_timed_video(
+    path: str | Path,
+) -> Iterator[tuple[Float[Tensor, "3 height width"], Fraction | None]]:
+    """Yield as `read_video`, each frame with its time in seconds since the file's start.
+
+    The time is None where the file does not say.
+
+    Raises: as `read_video`.
+    """
+    for frame, begin in _decode(path, start=0, every=1, max_frames=None):
+        yield _to_tensor(frame), None if frame.pts is None else frame.pts * frame.time_base - begin
+
+
+def _decode(
+    path: str | Path, *, start: int, every: int, max_frames: int | None
+) -> Iterator[tuple[Any, Fraction]]:
+    """Yield decoded frames and the file's start time, in seconds."""
     av, container = _open(path)
     count = 0
     with container:
+        begin = Fraction(container.start_time or 0, av.time_base)
         try:
             for index, frame in enumerate(container.decode(video=0)):
                 if index < start or (index - start) % every:
                     continue
-                yield _to_tensor(frame)
+                yield frame, begin
                 count += 1
                 if max_frames is not None and count >= max_frames:
                     return
@@ -133,7 +164,8 @@ def _to_tensor(frame: Any) -> Tensor:
 class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
     """Write H.264 frame by frame, BT.709 limited range; the audio of another file is copied.
 
-    The file appears under its name only when everything was written.
+    The file appears under its name only when everything was written. Frames follow each other at
+    `fps`, unless `write` is told their times.
 
     Args:
         path: Target, `.mp4`, `.mkv` or `.mov`.
@@ -143,6 +175,7 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
 
     Raises:
         ArgumentError: the suffix or folder is not allowed.
+        UnsupportedError: the target's format cannot hold that audio (with the first frame).
         MissingExtraError: PyAV is not installed.
     """
 
@@ -164,9 +197,20 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
         self._container: Any = None
         self._stream: Any = None
         self._size: tuple[int, int] | None = None
+        self._count, self._tick = 0, -1
+        self._audio: _Audio | None = None
 
-    def write(self, frame: Float[Tensor, "3 height width"]) -> None:
-        """Append one frame, sRGB in [0, 1]; all frames have the size of the first."""
+    def write(
+        self, frame: Float[Tensor, "3 height width"], *, time: Fraction | None = None
+    ) -> None:
+        """Append one frame.
+
+        Args:
+            frame: sRGB in [0, 1]; all frames have the size of the first.
+            time: When it is shown, s, not before the frame before it. Times that are off the
+                regular ones by up to 2 ms, as rounded ones of Matroska are, become regular.
+                Default: the number of the frame divided by `fps`.
+        """
         height, width = int(frame.shape[1]), int(frame.shape[2])
         if self._size is None:
             self._begin(height, width)
@@ -181,6 +225,14 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
             format=self._stream.pix_fmt, src_colorspace=1, dst_colorspace=1, dst_color_range=1
         )
         picture.colorspace, picture.color_range = 1, 1
+        time = self._count / self._fps if time is None else time
+        regular = round(time * self._fps) / self._fps
+        time = regular if abs(time - regular) <= _SNAP_SECONDS else time
+        self._tick = max(round(time * _TICKS), self._tick + 1)
+        picture.pts, picture.time_base = self._tick, Fraction(1, _TICKS)
+        self._count += 1
+        if self._audio is not None:
+            self._audio.copy(self._container, until=time)
         for packet in self._stream.encode(picture):
             self._container.mux(packet)
 
@@ -195,13 +247,28 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = 1
         context.color_range = 1
+        context.time_base = Fraction(1, _TICKS)
         self._stream = stream
-        self._audio: Any = None
         if self._audio_from is not None:
             source = self._stack.enter_context(self._av.open(str(self._audio_from)))
             if source.streams.audio:
-                template = source.streams.audio[0]
-                self._audio = (source, template, self._container.add_stream_from_template(template))
+                self._check_audio()
+                self._audio = _Audio(self._av, source, self._container)
+
+    def _check_audio(self) -> None:
+        """Try the audio's first packet in memory: some formats refuse only when they are closed."""
+        suffix = self.path.suffix.lower()
+        kind = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}[suffix]
+        with self._av.open(str(self._audio_from)) as source:
+            codec = source.streams.audio[0].codec_context.name
+            try:
+                with self._av.open(io.BytesIO(), "w", format=kind) as trial:
+                    _Audio(self._av, source, trial).copy(trial, until=Fraction(0))
+            except (self._av.error.FFmpegError, ValueError) as error:
+                raise UnsupportedError(
+                    f"VideoWriter: {suffix} cannot hold the audio ({codec}) of "
+                    f"{self._audio_from}; write a .mkv"
+                ) from error
 
     def __exit__(
         self,
@@ -213,14 +280,36 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
         if self._container is None:
             return
         if kind is not None:
-            self._stack.__exit__(kind, value, trace)
+            # closing a file that never began fails again: the first error says more
+            with contextlib.suppress(self._av.error.FFmpegError):
+                self._stack.__exit__(kind, value, trace)
             return
         with self._stack:
             for packet in self._stream.encode():
                 self._container.mux(packet)
             if self._audio is not None:
-                source, template, target = self._audio
-                for packet in source.demux(template):
-                    if packet.dts is not None:
-                        packet.stream = target
-                        self._container.mux(packet)
+                self._audio.copy(self._container, until=None)
+
+
+class _Audio:
+    """The packets of a file's first audio stream, copied up to a time."""
+
+    def __init__(self, av: Any, source: Any, target: Any) -> None:
+        """Add a stream to `target`."""
+        template = source.streams.audio[0]
+        self._stream = target.add_stream_from_template(template)
+        self._begin = Fraction(source.start_time or 0, av.time_base)
+        self._packets = (p for p in source.demux(template) if p.dts is not None)
+        self._next = next(self._packets, None)
+
+    def copy(self, target: Any, *, until: Fraction | None) -> None:
+        """Copy packets that begin up to `until` seconds after the file's start; None: all."""
+        while self._next is not None:
+            packet, shift = self._next, round(self._begin / self._next.time_base)
+            if until is not None and (packet.dts - shift) * packet.time_base > until:
+                return
+            packet.dts -= shift
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            packet.stream = self._stream
+            target.mux(packet)
+            self._next = next(self._packets, None)

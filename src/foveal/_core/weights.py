@@ -66,8 +66,8 @@ def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ArgumentError(f"weights: {path} has {path.stat().st_size} bytes, at most {MAX_BYTES}")
     try:
         meta = json.loads(sidecar.read_text())
-        version, digest, config = meta["format_version"], meta["sha256"], meta["config"]
-    except (ValueError, KeyError, TypeError) as error:
+        version, digest, config = meta["format_version"], meta["sha256"], dict(meta["config"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArgumentError(f"weights config: {sidecar} cannot be read ({error!r})") from error
     if version != FORMAT_VERSION:
         raise ArgumentError(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal._core.video import VideoWriter, probe_video, read_video
+from foveal._core.video import VideoWriter, probe_video, read_timed_video, read_video
 from foveal.errors import ArgumentError, ShapeError
 from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, num_multiply_adds
 from foveal.receipt import Receipt
@@ -156,12 +156,13 @@ def enhance_video(
 
     Args:
         source: Any video that FFmpeg reads.
-        target: `.mp4`, `.mkv` or `.mov`; audio is copied.
+        target: `.mp4`, `.mkv` or `.mov`; the times of frames are kept, the audio is copied.
         model: The curve network.
         strength: As in `enhance`.
         on_frame: Called with the number of frames done and the total, if it is known.
 
-    Raises: as `enhance`; `MediaError` for a damaged video, which leaves no file behind.
+    Raises: as `enhance`; `UnsupportedError` for audio that `target` cannot hold (`.mkv` can);
+        `MediaError` for a damaged video, which leaves no file behind.
 
     Cost: the video is decoded twice (once for 16 spread frames); memory holds one frame.
     """
@@ -173,8 +174,8 @@ def enhance_video(
     curve = blend(predict_clip_curve(frames, model), strength)
     count = 0
     with VideoWriter(target, fps=info.fps, audio_from=source) as writer:
-        for frame in read_video(source):
-            writer.write(apply_curve(frame[None], curve)[0])
+        for frame, time_s in read_timed_video(source):
+            writer.write(apply_curve(frame[None], curve)[0], time=time_s)
             count += 1
             if on_frame is not None:
                 on_frame(count, info.num_frames)

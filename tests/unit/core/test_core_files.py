@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from foveal._core import weights
-from foveal._core.files import atomic_write, ensure_dir, read_input, write_json
+from foveal._core.files import (
+    atomic_write,
+    check_folder,
+    ensure_dir,
+    read_input,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from foveal._core.lazy import require
 from foveal._core.progress import track
 from foveal.errors import ArgumentError, MissingExtraError
@@ -102,3 +110,56 @@ def test_weights_of_another_version(tmp_path) -> None:
 def test_unknown_packaged_weights_list_the_known_ones() -> None:
     with pytest.raises(ArgumentError, match="must be one of"):
         weights.packaged("nothing")
+
+
+def test_check_folder_makes_nothing(tmp_path) -> None:
+    check_folder(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(ArgumentError, match="output folder"):
+        check_folder(tmp_path / "file" / "a")
+
+
+def test_only_plain_files_are_replaced(tmp_path) -> None:
+    """`/dev/null` must stay a device, and a folder a folder."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(ArgumentError, match="plain file"):
+            write_bytes(tmp_path / name, b"x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+def test_permissions_follow_the_old_file_or_the_umask(tmp_path) -> None:
+    old = os.umask(0o077)
+    try:
+        write_bytes(tmp_path / "new", b"x")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "new").chmod(0o640)
+    write_bytes(tmp_path / "new", b"y")
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def test_long_names(tmp_path) -> None:
+    write_bytes(tmp_path / ("a" * 250 + ".txt"), b"x")
+    with pytest.raises(ArgumentError, match="too long"):
+        write_bytes(tmp_path / ("a" * 300), b"x")
+    with pytest.raises(ArgumentError, match="too long"):
+        read_input(tmp_path / ("a" * 300))
+
+
+def test_text_that_utf8_cannot_hold(tmp_path) -> None:
+    write_text(tmp_path / "a.txt", "caf\u00e9 \udcff")
+    assert (tmp_path / "a.txt").read_bytes() == b"caf\xc3\xa9 ?"
+
+
+@pytest.mark.parametrize("config", [None, [1], 3, "x"])
+def test_weights_with_a_config_that_is_no_object(tmp_path, config) -> None:
+    path = tmp_path / "w.safetensors"
+    weights.save_weights(path, {"a": torch.zeros(1)}, {})
+    sidecar = path.with_suffix(".json")
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"config": config}))
+    with pytest.raises(ArgumentError, match="cannot be read"):
+        weights.load_weights(path)

@@ -1,3 +1,4 @@
+import struct
 from fractions import Fraction
 
 import av
@@ -5,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from foveal._core.video import VideoWriter, probe_video, read_video
-from foveal.errors import ArgumentError, MediaError, ShapeError
+from foveal._core.video import VideoWriter, probe_video, read_timed_video, read_video
+from foveal.errors import ArgumentError, MediaError, ShapeError, UnsupportedError
 
 COLOUR = torch.tensor([0.8, 0.3, 0.1])
 
@@ -29,7 +30,7 @@ def test_round_trip_keeps_size_rate_and_colour(tmp_path, size) -> None:
     assert (frames[2][:, 10, 10] - COLOUR).abs().max() < 0.02
 
 
-def _yuv_file(path, matrix: int, full_range: bool, height: int = 64, rotate: int = 0) -> None:
+def _yuv_file(path, matrix: int, full_range: bool, height: int = 64) -> None:
     """Write one colour by our own YUV arithmetic, so that the reader is checked from outside."""
     kr, kb = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 9: (0.2627, 0.0593)}[matrix]
     r, g, b = COLOUR.tolist()
@@ -127,3 +128,106 @@ def test_text_named_mp4_and_truncated_video(tmp_path) -> None:
     cut.write_bytes(whole.read_bytes()[:400])
     with pytest.raises(MediaError):
         list(read_video(cut))
+
+
+def _with_sound(path, codec: str, num_frames: int = 10) -> None:
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=10)
+        video.width = video.height = 32
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream(codec, rate=48000)
+        resampler = av.AudioResampler(format=audio.format.name, layout="stereo", rate=48000)
+        for _ in range(num_frames):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux(video.encode(picture))
+        for index in range(45):
+            samples = np.sin(np.arange(1024) / 9).astype(np.float32)[None].repeat(2, 0)
+            sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+            sound.sample_rate, sound.pts = 48000, index * 1024
+            for part in resampler.resample(sound):
+                container.mux(audio.encode(part))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "wavpack"])
+def test_audio_that_the_format_cannot_hold(tmp_path, codec) -> None:
+    source = tmp_path / "sound.mkv"
+    _with_sound(source, codec)
+    with (
+        pytest.raises(UnsupportedError, match=rf"\.mp4 cannot hold the audio \({codec}\)"),
+        VideoWriter(tmp_path / "out.mp4", fps=Fraction(10), audio_from=source) as writer,
+    ):
+        writer.write(_frame())
+    assert list(tmp_path.iterdir()) == [source]
+    with VideoWriter(tmp_path / "out.mkv", fps=Fraction(10), audio_from=source) as writer:
+        writer.write(_frame())
+    assert probe_video(tmp_path / "out.mkv").has_audio
+
+
+def test_audio_is_interleaved(tmp_path) -> None:
+    _with_sound(tmp_path / "sound.mp4", "aac")
+    target = tmp_path / "out.mkv"
+    with VideoWriter(target, fps=Fraction(10), audio_from=tmp_path / "sound.mp4") as writer:
+        for _ in range(10):
+            writer.write(_frame())
+    with av.open(str(target)) as container:
+        kinds = [p.stream.type for p in container.demux() if p.dts is not None]
+    assert kinds.count("audio") > 40
+    assert "video" in kinds[len(kinds) // 2 :], "the audio must not lie behind the video"
+
+
+def test_times_of_frames_are_kept(tmp_path) -> None:
+    """A phone's video has no constant rate: the sound stays with the picture."""
+    times = [Fraction(k, 30) for k in range(15)] + [
+        Fraction(1, 2) + Fraction(k, 8) for k in range(9)
+    ]
+    first, second = tmp_path / "a.mp4", tmp_path / "b.mkv"
+    with VideoWriter(first, fps=Fraction(24)) as writer:
+        for time in times:
+            writer.write(_frame(), time=time)
+    with VideoWriter(second, fps=probe_video(first).fps) as writer:
+        for frame, time in read_timed_video(first):
+            writer.write(frame, time=time)
+    got = [time for _, time in read_timed_video(second)]
+    assert [float(t or 0) for t in got] == pytest.approx([float(t) for t in times], abs=0.003)
+    estimated = probe_video(second).num_frames
+    assert estimated is not None
+    assert abs(estimated - len(times)) <= 5
+
+
+def test_times_never_go_back(tmp_path) -> None:
+    path = tmp_path / "a.mkv"
+    with VideoWriter(path, fps=Fraction(10)) as writer:
+        for time in (Fraction(3), Fraction(3), Fraction(2)):
+            writer.write(_frame(), time=time)
+    times = [time for _, time in read_timed_video(path) if time is not None]
+    assert len(times) == 3
+    assert times == sorted(times)
+
+
+_QUARTERS = {  # the matrix of a track header, as phones write it: clockwise turn of the display
+    90: (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30),
+    180: (-(1 << 16), 0, 0, 0, -(1 << 16), 0, 0, 0, 1 << 30),
+    270: (0, -(1 << 16), 0, 1 << 16, 0, 0, 0, 0, 1 << 30),
+}
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_rotated_phone_video_stands_upright(tmp_path, degrees) -> None:
+    path = tmp_path / "phone.mp4"
+    stored = torch.zeros(3, 32, 64)
+    stored[:, :16, :32] = 1  # white in the upper left corner
+    with VideoWriter(path, fps=Fraction(10), crf=1) as writer:
+        for _ in range(3):
+            writer.write(stored)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 36] = struct.pack(">9i", *_QUARTERS[degrees])
+    path.write_bytes(data)
+    info = probe_video(path)
+    frame = next(read_video(path))
+    assert frame.shape == (3, info.height, info.width)
+    assert (info.height > info.width) == (degrees != 180)
+    wanted = torch.rot90(stored, -degrees // 90, (1, 2))
+    assert (frame - wanted).abs().mean() < 0.02
