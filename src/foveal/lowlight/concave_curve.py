@@ -112,7 +112,7 @@ class ConcaveCurve(nn.Module):
                 f"ConcaveCurve.load: source is {source}, holds {config.get('model')!r}, "
                 "must hold 'ConcaveCurve'"
             )
-        model = cls(thumbnail=config["thumbnail"])
+        model = cls(thumbnail=config.get("thumbnail", ""))
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:

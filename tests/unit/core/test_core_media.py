@@ -160,3 +160,50 @@ def test_16_bit_with_profile_is_refused(tmp_path) -> None:
     (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
     with pytest.raises(UnsupportedError, match="ICC"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".avif", ".tiff"])
+def test_several_frames_are_refused_and_not_dropped(tmp_path, suffix) -> None:
+    frames = [Image.new("RGB", (16, 16), (k * 40, 0, 0)) for k in range(3)]
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(UnsupportedError, match="3 frames"):
+        read_image(tmp_path / f"a{suffix}")
+
+
+def test_16_bit_grey_with_alpha_keeps_every_level(tmp_path) -> None:
+    levels = np.array([[[1000, 257 * 3 + 1], [30001, 65535]]], np.uint16)
+    body = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 4, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(body))
+        + chunk(b"IEND", b"")
+    )
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.bit_depth == 16
+    assert picture.alpha is not None
+    assert (picture.pixels[2, 0] * 65535).round().tolist() == [1000, 30001]
+    assert (picture.alpha[0, 0] * 65535).round().tolist() == [772, 65535]
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.full((4, 4), 70000, np.int32), np.full((4, 4), 2.5, np.float32)]
+)
+def test_pixels_out_of_range_are_refused_and_not_clipped(tmp_path, pixels) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.tiff")
+    with pytest.raises(UnsupportedError, match="must be within"):
+        read_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize(("suffix", "width"), [(".webp", 16384), (".jpg", 65501)])
+def test_images_that_a_format_cannot_hold(tmp_path, capfd, suffix, width) -> None:
+    with pytest.raises(UnsupportedError, match=rf"\{suffix} cannot hold {width} x 1"):
+        write_image(tmp_path / f"a{suffix}", torch.zeros(3, 1, width))
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr().err == ""
