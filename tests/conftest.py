@@ -22,5 +22,6 @@ def pytest_runtest_call(item: pytest.Item):
         return
     from foveal.errors import MediaError
 
-    if outcome.excinfo is not None and issubclass(outcome.excinfo[0], MediaError):
+    error = outcome.excinfo[1] if outcome.excinfo is not None else None
+    if isinstance(error, MediaError) and "cannot be fetched" in str(error):
         outcome.force_exception(pytest.skip.Exception("a packaged sample cannot be fetched"))

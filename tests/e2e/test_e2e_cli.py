@@ -71,6 +71,51 @@ def test_enhance_folder_resumes(cli, tmp_path) -> None:
     assert not any("skipped" in row for row in json.loads(out)["files"])
 
 
+def test_a_folder_inside_the_input_is_no_input(cli, tmp_path) -> None:
+    picture(tmp_path / "a.png")
+    for _ in range(2):
+        assert cli("enhance", tmp_path, tmp_path / "out")[0] == 0
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png")) == [
+        "a.png",
+        "out/a.png",
+    ]
+
+
+def test_a_folder_keeps_what_its_videos_are(cli, tmp_path) -> None:
+    (tmp_path / "in").mkdir()
+    for suffix in (".mp4", ".mkv", ".mov"):
+        with VideoWriter(tmp_path / "in" / f"a{suffix}", fps=Fraction(10)) as writer:
+            writer.write(torch.rand(3, 16, 16) * 0.1)
+    assert cli("enhance", tmp_path / "in", tmp_path / "out")[0] == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.mp4", "a.mkv", "a.mov"}
+
+
+def test_no_arguments_show_the_help(cli) -> None:
+    code, out, err = cli()
+    assert code == 2
+    assert "enhance" in out + err
+
+
+def test_interrupt_is_one_line_and_leaves_nothing(cli, tmp_path, monkeypatch) -> None:
+    stage = sys.modules["foveal.lowlight.enhance"]
+
+    with VideoWriter(tmp_path / "a.mp4", fps=Fraction(10)) as writer:
+        for _ in range(3):
+            writer.write(torch.rand(3, 16, 16))
+    apply, calls = stage.apply_curve, []
+
+    def interrupt(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return apply(*args, **kwargs)
+
+    monkeypatch.setattr(stage, "apply_curve", interrupt)
+    code, _, err = cli("enhance", tmp_path / "a.mp4", tmp_path / "b.mp4")
+    assert (code, err) == (130, "foveal: stopped\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
 def test_enhance_odd_video_keeps_its_size(cli, tmp_path) -> None:
     with VideoWriter(tmp_path / "a.mp4", fps=Fraction(10)) as writer:
         for _ in range(4):
@@ -102,6 +147,23 @@ BAD = {
     "truncated stream": ("inspect", "cut.fvl"),
     "decode a missing stream": ("decode", "nope.fvl"),
     "run on nothing": ("run", "nope.mp4", "--out", "o"),
+    "run on text": ("run", "text.mp4", "--out", "o"),
+    "run, every 0": ("run", "good.png", "--out", "o", "-o", "every=0"),
+    "encode, every 0": ("encode", "good.png", "o.fvl", "-o", "every=0"),
+    "encode to another suffix": ("encode", "good.png", "o.bin"),
+    "decode has no such option": ("decode", "cut.fvl", "-o", "every=2"),
+    "move into a new folder": ("move", " ", "new/o.glb"),
+    "negative seed": ("move", "bow", "o.glb", "-o", "seed=-1"),
+    "output is the input": ("enhance", "good.png", "good.png", "--overwrite"),
+    "output folder is the input": ("enhance", "pair", "pair"),
+    "two inputs, one output": ("enhance", "pair", "o"),
+    "name too long": ("enhance", "good.png", "o" * 300 + ".png"),
+    "animated": ("enhance", "moving.webp", "o.webp"),
+    "no such verb": ("fly",),
+    "no such flag": ("enhance", "--fly"),
+    "argument missing": ("enhance", "good.png"),
+    "demo, quick and full": ("demo", "--quick", "--full", "--out", "o"),
+    "demo, negative seed": ("demo", "--seed", "-1", "--out", "o"),
     "unknown sample": ("samples", "fetch", "nothing"),
     "out is a file": ("demo", "--out", "text.txt"),
 }
@@ -113,8 +175,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(cli, tmp_path, monkeypatch, ca
     for name in ("text.mp4", "text.png", "text.txt"):
         (tmp_path / name).write_text("no picture")
     (tmp_path / "empty.png").touch()
-    (tmp_path / "hollow").mkdir()
+    for name in ("hollow", "pair"):
+        (tmp_path / name).mkdir()
+    for name in ("a.avi", "a.webm"):
+        (tmp_path / "pair" / name).write_text("both would become a.mkv")
     picture(tmp_path / "good.png")
+    frames = [Image.new("RGB", (8, 8), (k, 0, 0)) for k in (0, 90)]
+    frames[0].save("moving.webp", save_all=True, append_images=frames[1:])
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save("w.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "w.png").read_bytes()[:3000])
     (tmp_path / "cut.fvl").write_bytes(b"FV")
@@ -149,7 +216,7 @@ def test_read_only_folder_by_error(cli, tmp_path, monkeypatch) -> None:
     code, _, err = cli("enhance", tmp_path / "a.png", tmp_path / "ro" / "b.png")
     assert code == 2
     assert "Permission denied" in err
-    assert not list((tmp_path / "ro").iterdir())
+    assert not (tmp_path / "ro").exists()
 
 
 @pytest.mark.parametrize("suffix", [".bvh", ".glb", ".npz", ".html"])
@@ -165,10 +232,7 @@ def test_doctor_json(cli) -> None:
     code, out, _ = cli("doctor", "--json")
     facts = json.loads(out)
     assert code == 0
-    assert (
-        facts["packages"]["torch"] == torch.__version__.split("+")[0]
-        or "torch" in facts["packages"]
-    )
+    assert facts["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert "triton" in " ".join(facts["fast_paths"])
 
 

@@ -2,13 +2,16 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from foveal import __version__
 from foveal.cli import codec, demo, doctor, enhance, move, run, samples
 from foveal.errors import FovealError
+
+_STOPPED = 130
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # it has no public name
 
 app = typer.Typer(
     name="foveal",
@@ -46,13 +49,27 @@ def _root(
 def main() -> None:
     """Run the command line; a `FovealError` becomes one line on standard error and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except FovealError as error:
-        typer.echo(f"foveal: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("foveal: stopped", err=True)
-        sys.exit(130)
+        _fail(str(error))
+    except _UsageError as error:
+        usage: Any = error
+        if type(error).__name__ == "NoArgsIsHelpError":
+            usage.show()
+            sys.exit(2)
+        _fail(f"{usage.format_message().rstrip('.')}; see foveal --help")
+    except (KeyboardInterrupt, typer.Abort):
+        code = _STOPPED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a disk or a file that failed where no stage names it better
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    if code == _STOPPED:
+        typer.echo("foveal: stopped", err=True)
+    sys.exit(code)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"foveal: {' '.join(message.split())}", err=True)
+    sys.exit(2)

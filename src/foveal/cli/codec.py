@@ -8,16 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from foveal._core.files import atomic_write, read_input, write_bytes
+from foveal._core.files import atomic_write, check_folder, read_input, write_bytes
 from foveal.cli.common import Json, Options, emit, inputs, is_video, parse_options, reporter
-from foveal.errors import ArgumentError
+from foveal.errors import ArgumentError, BitstreamError
 
 _BATCH = 16
+_MAX_STREAM_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class CodecOptions:
-    """Options of the codec: its weights, and for a video each how-many-th frame is coded."""
+class DecodeOptions:
+    """The codec's weights."""
+
+    weights: str = "efficientnet-lite0"
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """The codec's weights, and for a video each how-many-th frame is coded."""
 
     weights: str = "efficientnet-lite0"
     every: int = 1
@@ -38,12 +46,18 @@ def features_of(files: list[Path], teacher: Any, every: int) -> Iterator[Any]:
     """Yield the stride-16 features of every image or frame, in batches."""
     import torch
 
+    from foveal.codec.stream import MAX_IMAGES
     from foveal.teachers import prepare
 
     batch: list[Any] = []
     show, count = reporter("features"), 0
     for file in files:
         for frame in frames(file, every):
+            if count == MAX_IMAGES:
+                raise ArgumentError(
+                    f"input: has over {MAX_IMAGES} images or frames, which is the most that one "
+                    "stream holds; split it or pass a larger -o every="
+                )
             batch.append(prepare(frame))
             count += 1
             show(count, None)
@@ -56,6 +70,16 @@ def features_of(files: list[Path], teacher: Any, every: int) -> Iterator[Any]:
             yield teacher.features(torch.stack(batch))
 
 
+def _payload(source: Path) -> bytes:
+    path = read_input(source, what="stream")
+    if path.stat().st_size > _MAX_STREAM_BYTES:
+        raise BitstreamError(
+            f"stream: {source} has {path.stat().st_size} bytes, must have at most "
+            f"{_MAX_STREAM_BYTES}; it is no .fvl"
+        )
+    return path.read_bytes()
+
+
 def encode(
     source: Annotated[Path, typer.Argument(help="Image, folder or video.")],
     target: Annotated[Path, typer.Argument(help="Stream to write, .fvl")],
@@ -63,8 +87,13 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Code what EfficientNet-Lite0 sees, one stream an image or frame."""
-    options = parse_options(CodecOptions, option)
-    files = inputs(source)
+    options = parse_options(EncodeOptions, option)
+    if options.every < 1:
+        raise ArgumentError(f"-o: every is {options.every}, must be >= 1")
+    if target.suffix != ".fvl":
+        raise ArgumentError(f"target: {target}, must end in .fvl")
+    files = inputs(source, target=target)
+    check_folder(target.parent)
     import torch
 
     from foveal import codec
@@ -94,8 +123,8 @@ def decode(
     as_json: Json = False,
 ) -> None:
     """Decode a stream and let the rest of the recogniser answer: five best classes an image."""
-    options = parse_options(CodecOptions, option)
-    payload = read_input(source, what="stream").read_bytes()
+    options = parse_options(DecodeOptions, option)
+    payload = _payload(source)
     if features is not None and features.suffix != ".safetensors":
         raise ArgumentError(f"--features: {features}, must end in .safetensors")
     import torch
@@ -131,5 +160,5 @@ def inspect(
     """Say what a stream holds and where its bytes go, without decoding it."""
     from foveal import codec
 
-    facts = codec.inspect(read_input(source, what="stream").read_bytes())
+    facts = codec.inspect(_payload(source))
     emit(facts, as_json, [f"{name}: {json.dumps(value)}" for name, value in facts.items()])

@@ -8,7 +8,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from foveal._core.files import ensure_dir
 from foveal._core.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from foveal._core.progress import is_quiet
 from foveal.errors import ArgumentError
@@ -44,17 +43,32 @@ def parse_options(cls: type[T], options: list[str] | None) -> T:
     return cls(**values)
 
 
-def inputs(path: Path) -> list[Path]:
+def inputs(path: Path, *, target: Path | None = None) -> list[Path]:
     """Return the image and video files of a path: itself, or what a folder holds.
 
+    Args:
+        path: A file or a folder.
+        target: Where the output goes. A folder inside `path` is left out, so that a second run
+            does not take the output of the first for input.
+
     Raises:
-        ArgumentError: nothing is there, or the suffix is unknown.
+        ArgumentError: nothing is there, the suffix is unknown, or `target` is the input itself.
     """
     if not path.exists():
         raise ArgumentError(f"input: {path} does not exist; check the name")
+    if target is not None and target.exists() and path.samefile(target):
+        raise ArgumentError(f"target: {target} is the input, must be another; choose a new name")
     known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
+        out = None if target is None else target.resolve()
+        files = sorted(
+            p
+            for p in path.rglob("*")
+            if p.suffix.lower() in known
+            and not p.name.startswith(".foveal-")
+            and p.is_file()
+            and (out is None or not p.resolve().is_relative_to(out))
+        )
         if not files:
             raise ArgumentError(f"input: folder {path} holds no image and no video")
         return files
@@ -68,11 +82,6 @@ def inputs(path: Path) -> list[Path]:
 def is_video(path: Path) -> bool:
     """Tell a video from an image by its suffix."""
     return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def output_dir(path: Path) -> Path:
-    """Make an output folder, or say why it cannot be."""
-    return ensure_dir(path)
 
 
 def emit(value: dict[str, Any], as_json: bool, lines: list[str]) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from foveal._core.files import check_folder
+from foveal._core.formats import written_video_suffix
 from foveal.cli.common import Json, Options, emit, inputs, is_video, parse_options, reporter
 from foveal.errors import ArgumentError
 
@@ -32,8 +34,7 @@ def enhance(
     if method != "sacc":
         raise ArgumentError(f"-m: method is {method!r}, must be 'sacc'")
     options = parse_options(SaccOptions, option)
-    files = inputs(source)
-    pairs = [(f, _target(f, source, target)) for f in files]
+    pairs = _pairs(source, target)
     from foveal.lowlight import ConcaveCurve
 
     model = ConcaveCurve.load(options.weights)
@@ -50,13 +51,25 @@ def enhance(
     emit({"files": rows}, as_json, lines)
 
 
-def _target(file: Path, source: Path, target: Path) -> Path:
+def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Return input and output of every file, after a look at what would go wrong."""
+    files = inputs(source, target=target)
     if not source.is_dir():
         if target.is_dir():
             raise ArgumentError(f"target: {target} is a folder, must be a file for a file input")
-        return target
-    out = target / file.relative_to(source)
-    return out.with_suffix(".mp4") if is_video(file) else out
+        check_folder(target.parent)
+        return [(source, target)]
+    check_folder(target)
+    pairs: dict[Path, Path] = {}
+    for file in files:
+        out = target / file.relative_to(source)
+        out = out.with_suffix(written_video_suffix(file.suffix)) if is_video(file) else out
+        if out in pairs:
+            raise ArgumentError(
+                f"input: {pairs[out]} and {file} would both become {out}; rename one of them"
+            )
+        pairs[out] = file
+    return [(file, out) for out, file in pairs.items()]
 
 
 def enhance_file(file: Path, out: Path, model: Any, strength: float) -> Any:

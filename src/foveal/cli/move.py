@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveal._core.files import ensure_dir, write_text
+from foveal._core.files import check_folder, write_text
 from foveal.cli.common import Json, Options, emit, parse_options, reporter
 from foveal.errors import ArgumentError
 
@@ -34,7 +34,7 @@ def move(
         raise ArgumentError(f"-o: track is {options.track!r}, must be 'mpc' or 'kinematic'")
     if target.suffix not in _SUFFIXES:
         raise ArgumentError(f"target: {target}, must end in one of {_SUFFIXES}")
-    ensure_dir(target.parent)
+    check_folder(target.parent)
     from foveal import motion
     from foveal.web.page import page
     from foveal.web.player import player_html

