@@ -221,14 +221,7 @@ class Handle:
             layout = BlockLayout.dense(q, k, causal=causal, span=span)
         else:
             layout = policy.layout(q, k, causal=causal, scale=scale)
-            if span is not None:
-                layout = BlockLayout.from_bool(
-                    layout.to_bool(),
-                    num_queries=layout.num_queries,
-                    num_keys=layout.num_keys,
-                    causal=causal,
-                    span=span,
-                )
+            layout = layout.with_span(span)
         middle = _clock(q.device)
         impl = choose_impl(layout)
         out = block_sparse_attention(q, k, v, layout, scale=scale, impl=impl)

@@ -1,13 +1,19 @@
 """Which 64-token cells of an attention matrix are kept: one bit per (batch, head, cell, cell)."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from foveal.errors import ArgumentError, ShapeError
+
+if TYPE_CHECKING:
+    from foveal.attention.layout_convert import TileLists
+
+HeadGroup = Literal["query", "union"]
 
 CELL = 64
 """Tokens per cell, on the query and on the key axis."""
@@ -52,6 +58,15 @@ def check_sizes(fn: str, q: Tensor, k: Tensor) -> None:
         )
 
 
+def check_skip_threshold(fn: str, value: tuple[float, ...], num_heads: int) -> None:
+    """Raise ArgumentError unless `value` holds one number >= 0 (math.inf allowed) per head."""
+    if len(value) != num_heads or not all(x >= 0 for x in value):
+        raise ArgumentError(
+            f"{fn}: skip_threshold is {value}, must hold one number >= 0 for each of the "
+            f"{num_heads} query heads; use math.inf for a head that skips nothing"
+        )
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class BlockLayout:
     """The kept cells of an attention matrix, and the token rule that holds inside them.
@@ -67,6 +82,12 @@ class BlockLayout:
         num_keys: t, in tokens; 64 need not divide it.
         causal: Whether the bottom-right causal rule holds.
         span: Width of the sliding window in tokens, or None. Only with `causal`.
+        skip_threshold: SpargeAttn's second stage, one number per query head in nats, at least 0,
+            or None. A kernel that works through the kept cells of a row from left to right skips
+            one when no logit of its 64 queries comes closer than this to the largest seen so far
+            (local maximum <= running maximum - threshold, for every query). It leaves out QK's
+            softmax and PV, never QK. The last kept cell of a row is never skipped. math.inf in a
+            head never skips.
 
     Memory: b * h * n * m / 8 bytes (17 MB at 131072 tokens and 32 heads).
     """
@@ -76,6 +97,7 @@ class BlockLayout:
     num_keys: int
     causal: bool
     span: int | None = None
+    skip_threshold: tuple[float, ...] | None = None
 
     # --- constructors -----------------------------------------------------------------------
 
@@ -88,6 +110,7 @@ class BlockLayout:
         num_keys: int,
         causal: bool = True,
         span: int | None = None,
+        skip_threshold: tuple[float, ...] | None = None,
     ) -> "BlockLayout":
         """Build a layout from one boolean per cell; cells outside the token rule are cleared.
 
@@ -97,10 +120,12 @@ class BlockLayout:
             num_keys: Tokens on the key axis, m = ceil(num_keys / 64).
             causal: Apply the bottom-right causal rule.
             span: Sliding window in tokens, or None.
+            skip_threshold: See the attribute.
 
         Raises:
             ShapeError: `kept` does not have the number of cells that the token counts imply.
-            ArgumentError: `span` is below 1 or given without `causal`.
+            ArgumentError: `span` is below 1 or given without `causal`, or `skip_threshold` is
+                negative or not one number per head.
         """
         wanted = (num_cells(num_queries), num_cells(num_keys))
         if kept.ndim != 4 or tuple(kept.shape[2:]) != wanted or kept.dtype != torch.bool:
@@ -108,17 +133,13 @@ class BlockLayout:
                 f"BlockLayout.from_bool: kept is {kept.dtype} of shape {tuple(kept.shape)}, must "
                 f"be torch.bool of shape (b, h, {wanted[0]}, {wanted[1]}); one entry per cell"
             )
-        if span is not None and (span < 1 or not causal):
-            raise ArgumentError(
-                f"BlockLayout.from_bool: span is {span} with causal={causal}, must be None or at "
-                "least 1 with causal=True; drop span"
-            )
         return cls.from_chunks(
             (kept[:, :, i : i + _ROWS_AT_ONCE] for i in range(0, wanted[0], _ROWS_AT_ONCE)),
             num_queries=num_queries,
             num_keys=num_keys,
             causal=causal,
             span=span,
+            skip_threshold=skip_threshold,
         )
 
     @classmethod
@@ -130,6 +151,7 @@ class BlockLayout:
         num_keys: int,
         causal: bool = True,
         span: int | None = None,
+        skip_threshold: tuple[float, ...] | None = None,
     ) -> "BlockLayout":
         """Build a layout as `from_bool` does, from successive chunks of query cells.
 
@@ -139,10 +161,19 @@ class BlockLayout:
             num_keys: Tokens on the key axis.
             causal: Apply the bottom-right causal rule.
             span: Sliding window in tokens, or None.
+            skip_threshold: See the attribute.
 
-        Raises: ShapeError: the chunks do not add up to ceil(num_queries / 64) query cells.
+        Raises:
+            ShapeError: the chunks do not add up to ceil(num_queries / 64) query cells.
+            ArgumentError: as `from_bool`.
+
         Memory: one chunk of booleans, and the bits.
         """
+        if span is not None and (span < 1 or not causal):
+            raise ArgumentError(
+                f"BlockLayout: span is {span} with causal={causal}, must be None or at "
+                "least 1 with causal=True; drop span"
+            )
         parts: list[Tensor] = []
         first = 0
         for kept in chunks:
@@ -157,7 +188,10 @@ class BlockLayout:
                 f"BlockLayout.from_chunks: chunks hold {first} query cells, must hold "
                 f"{num_cells(num_queries)} for {num_queries} queries; pass all of them once"
             )
-        return cls(torch.cat(parts, dim=2), num_queries, num_keys, causal, span)
+        bits = torch.cat(parts, dim=2)
+        if skip_threshold is not None:
+            check_skip_threshold("BlockLayout.from_chunks", skip_threshold, bits.shape[1])
+        return cls(bits, num_queries, num_keys, causal, span, skip_threshold)
 
     @classmethod
     def dense(
@@ -269,18 +303,78 @@ class BlockLayout:
     # --- combining --------------------------------------------------------------------------
 
     def __or__(self, other: "BlockLayout") -> "BlockLayout":
-        """Keep the cells that either layout keeps. Both must have the same sizes and rule."""
+        """Keep the cells that either layout keeps. Both must have the same sizes and rule.
+
+        The larger skip threshold of each head holds, so that nothing kept by one is lost.
+        """
         self._check_same(other, "|")
-        return BlockLayout(
-            self.bits | other.bits, self.num_queries, self.num_keys, self.causal, self.span
-        )
+        skip = None
+        if self.skip_threshold is not None and other.skip_threshold is not None:
+            pairs = zip(self.skip_threshold, other.skip_threshold, strict=True)
+            skip = tuple(max(a, b) for a, b in pairs)
+        return replace(self, bits=self.bits | other.bits, skip_threshold=skip)
 
     def __and__(self, other: "BlockLayout") -> "BlockLayout":
-        """Keep the cells that both layouts keep. Both must have the same sizes and rule."""
+        """Keep the cells that both layouts keep. Both must have the same sizes and rule.
+
+        The smaller skip threshold of each head holds.
+        """
         self._check_same(other, "&")
-        return BlockLayout(
-            self.bits & other.bits, self.num_queries, self.num_keys, self.causal, self.span
+        skip = self.skip_threshold if other.skip_threshold is None else other.skip_threshold
+        if self.skip_threshold is not None and other.skip_threshold is not None:
+            pairs = zip(self.skip_threshold, other.skip_threshold, strict=True)
+            skip = tuple(min(a, b) for a, b in pairs)
+        return replace(self, bits=self.bits & other.bits, skip_threshold=skip)
+
+    def with_span(self, span: int | None) -> "BlockLayout":
+        """Return this layout under a sliding window of `span` tokens (None: as it is).
+
+        Raises: ArgumentError: `span` is below 1, or the layout is not causal.
+        """
+        if span is None or (self.span is not None and span >= self.span):
+            return self
+        return BlockLayout.from_chunks(
+            (self.to_bool(rows) for rows in self._row_chunks()),
+            num_queries=self.num_queries,
+            num_keys=self.num_keys,
+            causal=self.causal,
+            span=span,
+            skip_threshold=self.skip_threshold,
         )
+
+    def group_heads(self, num_kv_heads: int, *, group: HeadGroup = "union") -> "BlockLayout":
+        """Return a layout in which all query heads of one KV head keep the same cells.
+
+        Kernels that load a key cell once for a whole group want this; it costs density.
+
+        Args:
+            num_kv_heads: g; must divide the number of query heads. Adjacent heads form a group.
+            group: "query" returns the layout as it is (each query head its own cells), "union"
+                gives every head of a group the cells that any of them keeps.
+
+        Raises: ArgumentError: `num_kv_heads` does not divide the heads, or `group` is unknown.
+        """
+        b, h, n, _ = self.shape
+        if num_kv_heads < 1 or h % num_kv_heads:
+            raise ArgumentError(
+                f"BlockLayout.group_heads: num_kv_heads is {num_kv_heads}, must divide the {h} "
+                "query heads; pass the number of key heads"
+            )
+        if group not in ("query", "union"):
+            raise ArgumentError(
+                f'BlockLayout.group_heads: group is {group!r}, must be "query" or "union"; pick one'
+            )
+        size = h // num_kv_heads
+        if group == "query" or size == 1:
+            return self
+        bits = self.bits.view(b, num_kv_heads, size, n, -1)
+        union = bits[:, :, 0]
+        for i in range(1, size):
+            union = union | bits[:, :, i]
+        skip = self.skip_threshold
+        if skip is not None:
+            skip = tuple(max(skip[i // size * size : i // size * size + size]) for i in range(h))
+        return replace(self, bits=union.repeat_interleave(size, dim=1), skip_threshold=skip)
 
     def _check_same(self, other: "BlockLayout", sign: str) -> None:
         mine = (self.bits.shape, self.num_queries, self.num_keys, self.causal, self.span)
@@ -292,6 +386,34 @@ class BlockLayout:
                 f"{self.shape} over {self.num_queries} x {self.num_keys} tokens "
                 f"(causal={self.causal}, span={self.span}); build both for the same q and k"
             )
+
+    # --- other forms (see layout_convert) -----------------------------------------------------
+
+    @classmethod
+    def from_mask(cls, mask: Bool[Tensor, "b h s t"], *, causal: bool = False) -> "BlockLayout":
+        """Keep every cell in which the token mask allows a pair; see `layout_convert.from_mask`."""
+        from foveal.attention.layout_convert import from_mask
+
+        return from_mask(mask, causal=causal)
+
+    @classmethod
+    def from_block_mask(cls, mask: Any, *, causal: bool = False) -> "BlockLayout":
+        """Keep the cells of a FlexAttention mask; see `layout_convert.from_block_mask`."""
+        from foveal.attention.layout_convert import from_block_mask
+
+        return from_block_mask(mask, causal=causal)
+
+    def to_block_mask(self) -> Any:
+        """Return FlexAttention's `BlockMask`; see `layout_convert.to_block_mask`."""
+        from foveal.attention.layout_convert import to_block_mask
+
+        return to_block_mask(self)
+
+    def to_lists(self, *, tile_queries: int = CELL, tile_keys: int = CELL) -> "TileLists":
+        """Return ascending lists of key tiles per query tile; see `layout_convert.to_lists`."""
+        from foveal.attention.layout_convert import to_lists
+
+        return to_lists(self, tile_queries=tile_queries, tile_keys=tile_keys)
 
     # --- internals --------------------------------------------------------------------------
 
@@ -317,6 +439,7 @@ class BlockLayout:
         b, h, n, m = self.shape
         rule = "causal" if self.causal else "full"
         rule += f", span={self.span}" if self.span is not None else ""
+        rule += ", skips" if self.skip_threshold is not None else ""
         head = (
             f"BlockLayout({b} x {h} heads, {self.num_queries} x {self.num_keys} tokens, {rule}, "
             f"density={self.density:.3f})"
