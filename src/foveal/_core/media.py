@@ -23,6 +23,14 @@ MAX_PIXELS = 178_000_000
 
 _MAX_JPEG_SIDE = 65500  # beyond it the encoder prints a line of its own and breaks off
 
+_BITS_PER_SAMPLE = 258  # TIFF tag
+
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, TypeError, RuntimeError, LookupError, EOFError,
+    ArithmeticError, struct.error,
+)  # fmt: skip
+"""What Pillow's readers raise on damaged files, beside its own `UnidentifiedImageError`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -55,14 +63,16 @@ def read_image(path: str | Path) -> Float[Tensor, "3 height width"]:
 
 def read_picture(path: str | Path) -> Picture:
     """Read an image with its alpha channel and bit depth; see `read_image`."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's on damaged tags: what matters becomes an error
+        return _read_picture(read_input(path, what="image"))
 
-    path = read_input(path, what="image")
+
+def _read_picture(path: Path) -> Picture:
+    from PIL import Image, ImageOps
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(path)
-        with opened:
+        with Image.open(path) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise MediaError(
                     f"image: {path} has {opened.width} x {opened.height} pixels, must be at most "
@@ -74,14 +84,14 @@ def read_picture(path: str | Path) -> Picture:
                     f"image: {path} has {count} frames, must have one; make it a video or save "
                     "one frame"
                 )
-            if _is_deep_png(path):
-                return _read_deep_png(path, opened)
+            if _is_deep_png(path) or _is_deep_tiff(path, opened):
+                return _read_deep(path, opened)
             opened.load()
             profile = opened.info.get("icc_profile")
             image: Any = ImageOps.exif_transpose(opened)
     except (MediaError, UnsupportedError):
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
+    except _DAMAGED as error:
         raise MediaError(
             f"image: {path} is not a readable image, it is damaged or of another kind ({error})"
         ) from error
@@ -141,8 +151,21 @@ def _is_deep_png(path: Path) -> bool:
     return head[:8] == b"\x89PNG\r\n\x1a\n" and deep
 
 
-def _read_deep_png(path: Path, opened: Any) -> Picture:
-    av = require("av", "video", "reading a 16-bit PNG")
+def _is_deep_tiff(path: Path, opened: Any) -> bool:
+    """Whether `path` is a 16-bit RGB TIFF, which Pillow would reduce to 8 bit; others raise."""
+    bits = getattr(opened, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+    if max(bits) <= 8 or opened.mode not in ("RGB", "RGBA", "RGBX", "CMYK"):
+        return False
+    if opened.mode != "RGB" or set(bits) != {16}:
+        raise UnsupportedError(
+            f"image: {path} is a TIFF of {opened.mode} with {max(bits)} bits, must be RGB with 16 "
+            "or any with 8; save it as a 16-bit PNG"
+        )
+    return True
+
+
+def _read_deep(path: Path, opened: Any) -> Picture:
+    av = require("av", "video", "reading a 16-bit image")
     from PIL import ExifTags
 
     if opened.info.get("icc_profile"):
@@ -155,7 +178,7 @@ def _read_deep_png(path: Path, opened: Any) -> Picture:
             frame = next(container.decode(video=0))
             array = frame.to_ndarray(format="rgba64le")
     except (av.error.FFmpegError, StopIteration) as error:
-        raise MediaError(f"image: {path} is not a readable 16-bit PNG ({error})") from error
+        raise MediaError(f"image: {path} is not a readable 16-bit image ({error})") from error
     array = np.asarray(array).astype(np.int32)
     orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
     array = np.ascontiguousarray(_orient(array, orientation))

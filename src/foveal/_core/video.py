@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -45,7 +45,7 @@ def _open(path: str | Path) -> tuple[Any, Any]:
     av = require("av", "video", "reading a video")
     path = read_input(path, what="video")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(f"video: {path} is not a readable video ({error})") from error
     if not container.streams.video:
@@ -104,9 +104,10 @@ def read_video(
 
     Raises: as `probe_video`. A file that breaks off yields what could be decoded, then raises.
     """
-    if every < 1 or start < 0:
+    if every < 1 or start < 0 or (max_frames is not None and max_frames < 1):
         raise ArgumentError(
-            f"read_video: every is {every} and start is {start}, must be >= 1 and >= 0"
+            f"read_video: every is {every}, start is {start} and max_frames is {max_frames}, "
+            "must be >= 1, >= 0 and >= 1 or None"
         )
     for frame, _ in _decode(path, start=start, every=every, max_frames=max_frames):
         yield _to_tensor(frame)
@@ -176,6 +177,7 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
     Raises:
         ArgumentError: the suffix or folder is not allowed.
         UnsupportedError: the target's format cannot hold that audio (with the first frame).
+        MediaError: the encoder cannot take such frames, or the audio is damaged (while writing).
         MissingExtraError: PyAV is not installed.
     """
 
@@ -231,10 +233,26 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
         self._tick = max(round(time * _TICKS), self._tick + 1)
         picture.pts, picture.time_base = self._tick, Fraction(1, _TICKS)
         self._count += 1
-        if self._audio is not None:
-            self._audio.copy(self._container, until=time)
-        for packet in self._stream.encode(picture):
-            self._container.mux(packet)
+        with self._one_error():
+            if self._audio is not None:
+                self._audio.copy(self._container, until=time)
+            for packet in self._stream.encode(picture):
+                self._container.mux(packet)
+
+    @contextlib.contextmanager
+    def _one_error(self) -> Generator[None]:
+        """Turn FFmpeg's errors into ours; those of the disk go on to `atomic_write`."""
+        try:
+            yield
+        except self._av.error.FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            height, width = self._size or (0, 0)
+            sound = "" if self._audio is None else f" with the audio of {self._audio_from}"
+            raise MediaError(
+                f"VideoWriter: {self.path} cannot hold {width} x {height} frames{sound} ({error}); "
+                "choose another size, or mend the audio"
+            ) from error
 
     def _begin(self, height: int, width: int) -> None:
         self._size = (height, width)
@@ -250,7 +268,8 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
         context.time_base = Fraction(1, _TICKS)
         self._stream = stream
         if self._audio_from is not None:
-            source = self._stack.enter_context(self._av.open(str(self._audio_from)))
+            source = self._av.open(str(self._audio_from), metadata_errors="replace")
+            self._stack.enter_context(source)
             if source.streams.audio:
                 self._check_audio()
                 self._audio = _Audio(self._av, source, self._container)
@@ -259,8 +278,14 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
         """Try the audio's first packet in memory: some formats refuse only when they are closed."""
         suffix = self.path.suffix.lower()
         kind = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}[suffix]
-        with self._av.open(str(self._audio_from)) as source:
-            codec = source.streams.audio[0].codec_context.name
+        with self._av.open(str(self._audio_from), metadata_errors="replace") as source:
+            context = source.streams.audio[0].codec_context
+            if context is None:
+                raise UnsupportedError(
+                    f"VideoWriter: the audio of {self._audio_from} is of an unknown kind, must be "
+                    "one that FFmpeg knows; remove it from the file"
+                )
+            codec = context.name
             try:
                 with self._av.open(io.BytesIO(), "w", format=kind) as trial:
                     _Audio(self._av, source, trial).copy(trial, until=Fraction(0))
@@ -284,7 +309,7 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
             with contextlib.suppress(self._av.error.FFmpegError):
                 self._stack.__exit__(kind, value, trace)
             return
-        with self._stack:
+        with self._one_error(), self._stack:
             for packet in self._stream.encode():
                 self._container.mux(packet)
             if self._audio is not None:

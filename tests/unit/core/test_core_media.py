@@ -1,5 +1,6 @@
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -207,3 +208,51 @@ def test_images_that_a_format_cannot_hold(tmp_path, capfd, suffix, width) -> Non
         write_image(tmp_path / f"a{suffix}", torch.zeros(3, 1, width))
     assert not list(tmp_path.iterdir())
     assert capfd.readouterr().err == ""
+
+
+def _tiff(pixels: np.ndarray) -> bytes:
+    """A little-endian, uncompressed TIFF of 16-bit samples, written by hand."""
+    height, width, channels = pixels.shape
+    data = pixels.astype("<u2").tobytes()
+    at = 8 + 2 + 12 * 11 + 4
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, at), (259, 3, 1, 1)]
+    tags += [(262, 3, 1, 2 if channels == 3 else 5), (273, 4, 1, at + 8), (274, 3, 1, 6)]
+    tags += [(277, 3, 1, channels), (278, 4, 1, height), (279, 4, 1, len(data)), (284, 3, 1, 1)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    head += b"".join(struct.pack("<HHII", *tag) for tag in tags) + b"\0" * 4
+    return head + struct.pack("<4H", 16, 16, 16, 16) + data
+
+
+def test_tiff_16_bit_keeps_every_level_and_stands_upright(tmp_path) -> None:
+    stored = np.random.default_rng(0).integers(0, 65536, (16, 24, 3)).astype(np.uint16)
+    (tmp_path / "a.tif").write_bytes(_tiff(stored))
+    picture = read_picture(tmp_path / "a.tif")
+    assert picture.bit_depth == 16
+    wanted = np.rot90(stored, -1)  # orientation 6: turned clockwise to stand upright
+    assert np.array_equal((picture.pixels * 65535).round().permute(1, 2, 0).numpy(), wanted)
+
+
+def test_deep_tiff_of_other_colours_is_refused_and_not_reduced(tmp_path) -> None:
+    (tmp_path / "a.tif").write_bytes(_tiff(np.zeros((4, 4, 4), np.uint16)))
+    with pytest.raises(UnsupportedError, match="CMYK with 16 bits"):
+        read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".tiff", ".webp", ".bmp", ".jpg"])
+def test_damaged_files_raise_only_our_errors(tmp_path, suffix) -> None:
+    random = np.random.default_rng(0)
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(random.integers(0, 255, (24, 20, 3), np.uint8)).save(path)
+    data, outcomes = path.read_bytes(), set()
+    for _ in range(250):
+        bad = bytearray(data)
+        for _ in range(4):
+            bad[random.integers(min(len(bad), 200))] = random.integers(256)
+        path.write_bytes(bad[: random.integers(len(bad) // 2, len(bad) + 1)])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                read_image(path)
+        except FovealError as error:
+            outcomes.add(type(error))
+    assert MediaError in outcomes

@@ -231,3 +231,54 @@ def test_a_rotated_phone_video_stands_upright(tmp_path, degrees) -> None:
     assert (info.height > info.width) == (degrees != 180)
     wanted = torch.rot90(stored, -degrees // 90, (1, 2))
     assert (frame - wanted).abs().mean() < 0.02
+
+
+def test_frames_that_the_encoder_cannot_take(tmp_path) -> None:
+    with (
+        pytest.raises(MediaError, match="cannot hold 20000 x 2 frames"),
+        VideoWriter(tmp_path / "a.mkv", fps=Fraction(5)) as writer,
+    ):
+        writer.write(_frame(2, 20000))
+    assert not list(tmp_path.iterdir())
+
+
+def test_audio_packets_that_cannot_be_written(tmp_path, monkeypatch) -> None:
+    from foveal._core import video
+
+    def refuse(self: object, target: object, *, until: object) -> None:
+        raise av.error.ArgumentError(22, "Invalid argument")
+
+    _with_sound(tmp_path / "sound.mkv", "aac")
+    with (
+        pytest.raises(MediaError, match="with the audio of"),
+        VideoWriter(tmp_path / "a.mkv", fps=Fraction(5), audio_from=tmp_path / "sound.mkv") as w,
+    ):
+        w._begin(32, 48)
+        monkeypatch.setattr(video._Audio, "copy", refuse)
+        w.write(_frame())
+    assert [p.name for p in tmp_path.iterdir()] == ["sound.mkv"]
+
+
+def test_a_title_that_is_no_utf8(tmp_path) -> None:
+    """Old cameras and converters write Latin-1."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Stra#e"
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv444p"
+        picture = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+        container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    assert b"Stra#e" in data
+    path.write_bytes(data.replace(b"Stra#e", b"Stra\xdfe"))
+    assert probe_video(path).width == 16
+    with VideoWriter(tmp_path / "b.mkv", fps=Fraction(10), audio_from=path) as writer:
+        for frame in read_video(path):
+            writer.write(frame)
+    assert len(list(read_video(tmp_path / "b.mkv"))) == 1
+
+
+def test_max_frames_of_nothing_is_refused(tmp_path) -> None:
+    with pytest.raises(ArgumentError, match="max_frames is 0"):
+        next(read_video(tmp_path / "a.mp4", max_frames=0))
