@@ -1,5 +1,7 @@
 """The two accuracy gates of Foveal, for its own tests and for those of its users."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,11 @@ def relative_error(value: Tensor, truth: Tensor) -> float:
     return difference if scale == 0 else difference / scale
 
 
+def _check_truth(where: str, truth: Tensor) -> None:
+    if truth.dtype != torch.float64:
+        raise ArgumentError(f"{where} is {truth.dtype}, must be torch.float64; compute it in fp64")
+
+
 def assert_as_accurate(
     fast: Tensor, reference: Tensor, truth: Tensor, *, floor: float = 1e-7
 ) -> None:
@@ -39,13 +46,19 @@ def assert_as_accurate(
         fast: Output of the fast path.
         reference: Output of the plain implementation in the same dtype.
         truth: Output of the plain implementation in fp64.
-        floor: Error that is always allowed, relative.
+        floor: Error that is always allowed, relative. The default suits fp32; give the machine
+            epsilon of other dtypes.
 
     Raises:
-        AssertionError: the budget is exceeded; the message holds both errors.
+        ArgumentError: a shape disagrees, or `truth` is not fp64.
+        AssertionError: the budget is exceeded (the message holds both errors), or the reference
+            or the truth is not finite.
     """
+    _check_truth("assert_as_accurate: truth", truth)
     error = relative_error(fast, truth)
     budget = max(floor, REFERENCE_FACTOR * relative_error(reference, truth))
+    if not math.isfinite(budget):
+        raise AssertionError("the reference or the truth holds NaN or infinity: nothing is proved")
     if not error <= budget:
         raise AssertionError(f"relative error {error:.3g} is over the budget {budget:.3g}")
 
@@ -70,13 +83,26 @@ def assert_on_same_codes(
         accumulation: dtype in which the kernel accumulates; sets the tolerance.
 
     Raises:
+        ArgumentError: `emulation` is not fp64, or `codes` comes without `wanted`.
         AssertionError: codes differ, or the error is above accumulation level.
     """
     if (codes is None) != (wanted is None):
         raise ArgumentError("assert_on_same_codes: codes and wanted must be given together")
-    if codes is not None and wanted is not None and not torch.equal(codes, wanted):
-        count = int((codes != wanted).sum())
-        raise AssertionError(f"{count} of {codes.numel()} codes differ")
+    if accumulation not in _ACCUMULATION:
+        raise ArgumentError(
+            f"assert_on_same_codes: accumulation is {accumulation}, must be one of "
+            f"{sorted(map(str, _ACCUMULATION))}"
+        )
+    _check_truth("assert_on_same_codes: emulation", emulation)
+    if codes is not None and wanted is not None:
+        if (codes.shape, codes.dtype) != (wanted.shape, wanted.dtype):
+            raise AssertionError(
+                f"codes are {codes.dtype} {tuple(codes.shape)}, must be {wanted.dtype} "
+                f"{tuple(wanted.shape)}"
+            )
+        if not torch.equal(codes, wanted):
+            count = int((codes != wanted).sum())
+            raise AssertionError(f"{count} of {codes.numel()} codes differ")
     error = relative_error(fast, emulation)
     if not error <= _ACCUMULATION[accumulation]:
         raise AssertionError(

@@ -97,6 +97,23 @@ def test_gates() -> None:
     assert relative_error(truth, truth) == 0
 
 
+def test_gates_do_not_pass_what_proves_nothing() -> None:
+    truth = torch.randn(10, dtype=torch.float64)
+    broken = truth.float() * float("nan")
+    with pytest.raises(AssertionError, match="nothing is proved"):
+        assert_as_accurate(broken, broken, truth)
+    with pytest.raises(ArgumentError, match="float64"):
+        assert_as_accurate(truth.float(), truth.float(), truth.float())
+    with pytest.raises(ArgumentError, match="float64"):
+        assert_on_same_codes(truth.float(), truth.float())
+    codes = torch.arange(10, dtype=torch.int8)
+    for other in (codes[:9], codes.int()):
+        with pytest.raises(AssertionError, match="codes are"):
+            assert_on_same_codes(truth, truth, codes=codes, wanted=other)
+    with pytest.raises(ArgumentError, match="accumulation is torch.int8"):
+        assert_on_same_codes(truth, truth, accumulation=torch.int8)
+
+
 def test_bootstrap_against_a_known_case() -> None:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(400, generator=generator).double().tolist()
