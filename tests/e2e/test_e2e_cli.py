@@ -81,6 +81,22 @@ def test_a_folder_inside_the_input_is_no_input(cli, tmp_path) -> None:
     ]
 
 
+def test_a_folder_around_the_input_may_be_the_output(cli, tmp_path) -> None:
+    (tmp_path / "photos").mkdir()
+    picture(tmp_path / "photos" / "a.png")
+    assert cli("enhance", tmp_path / "photos", tmp_path)[0] == 0
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("verb", ["decode", "inspect"])
+def test_a_damaged_stream_is_named(cli, tmp_path, verb) -> None:
+    (tmp_path / "bad.fvl").write_bytes(b"FV" + bytes(40))
+    code, _, err = cli(verb, tmp_path / "bad.fvl")
+    assert code == 2
+    assert "bad.fvl cannot be decoded" in err
+    assert err.count("\n") == 1
+
+
 def test_a_folder_keeps_what_its_videos_are(cli, tmp_path) -> None:
     (tmp_path / "in").mkdir()
     for suffix in (".mp4", ".mkv", ".mov"):
@@ -163,6 +179,7 @@ BAD = {
     "no such flag": ("enhance", "--fly"),
     "argument missing": ("enhance", "good.png"),
     "demo, quick and full": ("demo", "--quick", "--full", "--out", "o"),
+    "demo, seed too large": ("demo", "--seed", str(1 << 64), "--out", "o"),
     "demo, negative seed": ("demo", "--seed", "-1", "--out", "o"),
     "unknown sample": ("samples", "fetch", "nothing"),
     "out is a file": ("demo", "--out", "text.txt"),

@@ -15,18 +15,19 @@ FORMAT_VERSION = 1
 MAX_BYTES = 64 << 20
 
 
-def packaged(name: str) -> Path:
-    """Return the path of the weights that ship with Foveal under `name`.
+def packaged(name: str, *, prefix: str = "") -> Path:
+    """Return the path of the weights that ship with Foveal under `prefix` and `name`.
 
     Raises:
         ArgumentError: there are none of that name; the message lists those that exist.
     """
     folder = Path(__file__).parent.parent / "weights"
-    path = folder / f"{name}.safetensors"
-    if not path.exists():
-        known = sorted(p.stem for p in folder.glob("*.safetensors"))
-        raise ArgumentError(f"weights: name is {name!r}, must be one of {known} or a path")
-    return path
+    known = sorted(p.stem.removeprefix(prefix) for p in folder.glob(f"{prefix}*.safetensors"))
+    if name not in known:
+        raise ArgumentError(
+            f"weights: name is {name!r}, must be one of {known} or a path that ends in .safetensors"
+        )
+    return folder / f"{prefix}{name}.safetensors"
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:

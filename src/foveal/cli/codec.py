@@ -1,7 +1,8 @@
 """`foveal encode | decode | inspect`: features of a frozen recogniser in a few hundred bytes."""
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +71,15 @@ def features_of(files: list[Path], teacher: Any, every: int) -> Iterator[Any]:
             yield teacher.features(torch.stack(batch))
 
 
+@contextlib.contextmanager
+def _naming(source: Path) -> Generator[None]:
+    """Put the file's name before what is wrong with its bytes."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise BitstreamError(f"stream: {source} cannot be decoded: {error}") from error
+
+
 def _payload(source: Path) -> bytes:
     path = read_input(source, what="stream")
     if path.stat().st_size > _MAX_STREAM_BYTES:
@@ -132,7 +142,9 @@ def decode(
     from foveal import codec
     from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
-    decoded = codec.decode(codec.load(options.weights), payload)
+    model = codec.load(options.weights)
+    with _naming(source):
+        decoded = codec.decode(model, payload)
     teacher = EfficientNetLite0.load()
     with torch.no_grad():
         scores = torch.cat([teacher.head(part).softmax(-1) for part in decoded.split(_BATCH)])
@@ -160,5 +172,7 @@ def inspect(
     """Say what a stream holds and where its bytes go, without decoding it."""
     from foveal import codec
 
-    facts = codec.inspect(_payload(source))
+    payload = _payload(source)
+    with _naming(source):
+        facts = codec.inspect(payload)
     emit(facts, as_json, [f"{name}: {json.dumps(value)}" for name, value in facts.items()])

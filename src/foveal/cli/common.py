@@ -61,6 +61,8 @@ def inputs(path: Path, *, target: Path | None = None) -> list[Path]:
     known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
     if path.is_dir():
         out = None if target is None else target.resolve()
+        if out is not None and not out.is_relative_to(path.resolve()):
+            out = None
         files = sorted(
             p
             for p in path.rglob("*")

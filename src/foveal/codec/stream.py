@@ -55,7 +55,7 @@ def load(
     """
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
-        path = packaged(f"codec-{name_or_path}")
+        path = packaged(str(name_or_path), prefix="codec-")
     return FeatureCodec.load(path).to(device)
 
 

@@ -112,6 +112,15 @@ def test_unknown_packaged_weights_list_the_known_ones() -> None:
         weights.packaged("nothing")
 
 
+def test_names_of_packaged_codecs_are_those_that_load_takes() -> None:
+    from foveal import codec
+
+    with pytest.raises(ArgumentError, match=r"must be one of \['efficientnet-lite0'\]"):
+        codec.load("nothing")
+    with pytest.raises(ArgumentError, match=r"must be one of"):
+        codec.load("../weights/codec-efficientnet-lite0")
+
+
 def test_check_folder_makes_nothing(tmp_path) -> None:
     check_folder(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())

@@ -36,8 +36,8 @@ def demo(
     """See, send, think and act on real input; writes summary.json and report.html."""
     if full and quick:
         raise ArgumentError("--quick: is given with --full, must be alone; drop one of them")
-    if seed < 0:
-        raise ArgumentError(f"--seed: is {seed}, must be >= 0")
+    if not 0 <= seed < 1 << 32:
+        raise ArgumentError(f"--seed: is {seed}, must be in 0..{(1 << 32) - 1}; 0 is usual")
     ensure_dir(out)
     import torch
 
