@@ -10,6 +10,8 @@ from foveal.errors import ShapeError
 
 __all__ = ["Teacher", "prepare"]
 
+_MOST_ASPECT = 9
+
 
 class Teacher(Protocol):
     """A frozen recogniser that gradients can pass through."""
@@ -39,6 +41,10 @@ def prepare(
             "or (b, 3, height, width)"
         )
     batch = image if image.ndim == 4 else image[None]
+    # Of a long strip only the middle matters: resized as a whole it would fill the memory.
+    most = _MOST_ASPECT * min(batch.shape[-2:])
+    top, left = (max(0, (side - most) // 2) for side in batch.shape[-2:])
+    batch = batch[..., top : top + most, left : left + most]
     height, width = batch.shape[-2:]
     scale = size / min(height, width)
     new = (max(size, round(height * scale)), max(size, round(width * scale)))

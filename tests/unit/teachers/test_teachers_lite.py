@@ -84,3 +84,21 @@ def test_lost_network_is_one_clear_error(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     with pytest.raises(MediaError, match="check the network"):
         samples.path("video-bikes")
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 3000), (3, 3000, 1), (2, 3, 2, 5000)])
+def test_prepare_takes_the_middle_of_a_strip(shape, monkeypatch) -> None:
+    """Resized as a whole, a strip of 1 x 65000 would take 39 GB."""
+    from foveal import teachers
+
+    image = torch.zeros(shape)
+    image[..., shape[-2] // 2, shape[-1] // 2] = 1
+    sizes = []
+    resize = teachers.F.interpolate
+    monkeypatch.setattr(
+        teachers.F, "interpolate", lambda x, new, **k: sizes.append(max(new)) or resize(x, new, **k)
+    )
+    out = prepare(image)
+    assert out.shape[-2:] == (224, 224)
+    assert sizes[0] <= 9 * 224
+    assert out.max() > 0.5
