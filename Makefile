@@ -39,7 +39,7 @@ ci: lint types ## What .ci/run does
 	$(PY) -m foveal samples fetch
 	$(PY) -m pytest -q -m "not gpu and not assets" --jaxtyping-packages=foveal,beartype.beartype \
 	  tests/unit/attention tests/against_reference
-	CI=true $(MAKE) test PYTEST_FLAGS="--cov=foveal --cov-branch --cov-report= --cov-fail-under=85"
+	CI=true $(MAKE) --no-print-directory test PYTEST_FLAGS="--cov=foveal --cov-branch --cov-report= --cov-fail-under=85"
 
 bench: setup ## Measure motion and attention on this machine
 	$(PY) benchmarks/motion.py
