@@ -127,7 +127,7 @@ def darken(
     """Shoot `image` again with less light.
 
     Args:
-        image: sRGB in [0, 1]. Odd sides are padded by reflection and cut again.
+        image: sRGB in [0, 1]. Odd sides are padded by repetition and cut again.
         exposure: Light, gain and noise of the shot.
         generator: On the device of `image`; the noise is repeatable.
 
