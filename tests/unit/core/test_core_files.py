@@ -78,6 +78,21 @@ def test_track_yields_everything() -> None:
     assert list(track(iter([1, 2, 3]), "x")) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_for_terminals_only(capsys, monkeypatch, terminal) -> None:
+    import sys
+
+    from foveal.cli.common import reporter
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    show = reporter("frames")
+    for done in range(1, 4):
+        show(done, 3)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("frames: 3 of 3" in err) == (err != "") == terminal
+
+
 def test_weights_round_trip_and_damage(tmp_path) -> None:
     path = tmp_path / "w.safetensors"
     tensors = {"a": torch.randn(3, 2), "h": torch.randn(4).half()}

@@ -52,6 +52,23 @@ def test_noise_variance_is_shot_plus_read_plus_row() -> None:
     assert raw[0].var().item() == pytest.approx(wanted, rel=0.03)
 
 
+@pytest.mark.parametrize(("read", "row"), [(40.0, 0.0), (0.0, 40.0), (30.0, 50.0)])
+def test_read_and_row_noise_alone(read: float, row: float, monkeypatch) -> None:
+    """Without shot noise in the way: its variance is a hundred times theirs at usual settings."""
+    from foveal.data import sensor_noise
+
+    raw, original = [], sensor_noise._demosaic
+    monkeypatch.setattr(
+        sensor_noise, "_demosaic", lambda x: (raw.append(x * WHITE_LEVEL), original(x))[1]
+    )
+    image = linear_to_srgb(torch.full((1, 3, 1024, 256), 0.5))
+    exposure = Exposure(0.2, 1e-4, read, row, red_gain=1.0, blue_gain=1.0)
+    darken(image, exposure, _generator())
+    means = raw[0].mean(-1)
+    assert raw[0].var().item() == pytest.approx(read**2 + row**2, rel=0.1)
+    assert means.var().item() == pytest.approx(row**2 + read**2 / 256, rel=0.15)
+
+
 def test_darken_is_repeatable_and_takes_odd_sizes() -> None:
     image = torch.rand(2, 3, 7, 9)
     exposure = sample_exposure(_generator(3))

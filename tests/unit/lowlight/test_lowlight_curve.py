@@ -167,3 +167,25 @@ def test_pseudo_labels_keep_only_the_confident() -> None:
         lowlight.align(_Brightness(), dark=dark, normal=dark)
     with pytest.raises(ArgumentError, match="NaN"):
         lowlight.align(_Brightness(), dark=dark * float("nan"))
+
+
+def test_strength_of_a_video_is_that_of_its_one_curve(tmp_path) -> None:
+    from fractions import Fraction
+
+    from foveal._core.video import VideoWriter, read_video
+
+    source = tmp_path / "a.mp4"
+    with VideoWriter(source, fps=Fraction(10), crf=1) as writer:
+        for k in range(4):
+            writer.write(torch.full((3, 32, 32), 0.1 + k / 20))
+    model, means = lowlight.ConcaveCurve(), []
+    for strength in (0.0, 0.5, 1.0):
+        result = lowlight.enhance_video(source, tmp_path / "b.mp4", model, strength=strength)
+        assert result.receipt.details["frames_per_curve"] == result.num_frames == 4
+        means.append([f.mean().item() for f in read_video(tmp_path / "b.mp4")])
+    dark = [f.mean().item() for f in read_video(source)]
+    assert means[0] == pytest.approx(dark, abs=0.02)
+    assert [b - a for a, b in zip(dark, means[1], strict=True)] == pytest.approx(
+        [(c - a) / 2 for a, c in zip(dark, means[2], strict=True)], abs=0.02
+    )
+    assert means[2][0] > dark[0] + 0.05
