@@ -1,0 +1,418 @@
+"""Attention over kept cells with integer logits and fp8 or fp16 products, emulated exactly.
+
+Source: Zhang et al., "SageAttention2", ICML 2025, arXiv:2411.10958. Written from the paper's
+formulas. Differs: block-sparse, bottom-right causal, ragged ends, grouped heads by index, Q
+smoothing per 64-token cell with its logits computed tile by tile.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, overload
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from foveal.attention.layout import CELL, BlockLayout, check_sizes
+from foveal.attention.precision import Sage
+from foveal.attention.prepare.api import Prepared, prepare
+from foveal.attention.quantize.api import E4M3_MAX, quantize_queries, split_cells
+from foveal.errors import ArgumentError, ShapeError, UnsupportedError
+
+_GATHER_BYTES = 16 * 2**20
+"""Most memory that the gathered cells and logits of one step may take."""
+
+_INDEX_BYTES = 32 * 2**20
+"""Most memory that each integer per cell may take; longer inputs go by chunks of query cells."""
+
+_MAX_WIDTH = 1024
+"""Up to here a sum of products of codes stays below 2^24 and is exact in fp32: 1024 * 127^2."""
+
+_SHORT_BITS = 13
+"""Fraction bits that the short accumulator keeps."""
+
+_SHORT_KEYS = 32
+"""Keys that one fp8 matrix instruction sums."""
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Everything that the tiles read; rows are cells, and all scales are per token."""
+
+    q: Tensor  # int8 (b*h*n, 64, d)
+    q_scale: Tensor  # fp32 (b*h*n, 64, 1), times scale * log2(e)
+    q_mean: Tensor | None  # fp32 (b*h*n, 1, d), times scale * log2(e)
+    k: Tensor  # int8 (b*g*m, 64, d)
+    k_scale: Tensor  # fp32 (b*g*m, 64)
+    k_plain: Tensor | None  # (b*g*m, 64, d), dtype of the caller; only with q_mean
+    k_mean: Tensor | None  # fp32 (b*g, d); only with q_mean
+    v: Tensor  # fp8 or fp16 (b*g*m, 64, e)
+    masks: Tensor  # bool (masks, 64, 64)
+    offset: float  # log2 of the largest weight
+
+
+@dataclass
+class _State:
+    """The online softmax of some rows, in base 2."""
+
+    top: Tensor  # running maximum (r, 64, 1)
+    mass: Tensor  # sum of unrounded weights (r, 64, 1)
+    out: Tensor  # sum of rounded weights times codes of values (r, 64, e)
+
+
+@overload
+def quantized_attention(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    v: Float[Tensor, "b g t e"],
+    layout: BlockLayout,
+    *,
+    precision: Sage,
+    scale: float | None = None,
+    prepared: Prepared | None = None,
+    return_lse: Literal[False] = False,
+) -> Float[Tensor, "b h s e"]: ...
+
+
+@overload
+def quantized_attention(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    v: Float[Tensor, "b g t e"],
+    layout: BlockLayout,
+    *,
+    precision: Sage,
+    scale: float | None = None,
+    prepared: Prepared | None = None,
+    return_lse: Literal[True],
+) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
+
+
+@overload
+def quantized_attention(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    v: Float[Tensor, "b g t e"],
+    layout: BlockLayout,
+    *,
+    precision: Sage,
+    scale: float | None = None,
+    prepared: Prepared | None = None,
+    return_lse: bool,
+) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
+
+
+def quantized_attention(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    v: Float[Tensor, "b g t e"],
+    layout: BlockLayout,
+    *,
+    precision: Sage,
+    scale: float | None = None,
+    prepared: Prepared | None = None,
+    return_lse: bool = False,
+) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]:
+    """Attend to the cells that `layout` keeps, with the numbers of `precision`.
+
+    With codes Q8, K8, V8 and scales a, c, w (per token or channel), for each row, over its kept
+    cells j in ascending order:
+
+        S = (Q8 K8^T) a c scale log2(e) + q_mean (K - k_mean)^T scale log2(e)
+        M_j = max(M_{j-1}, max S_j),  P_j = 2^(S_j - M_j + offset),  r_j = 2^(M_{j-1} - M_j)
+        l_j = r_j l_{j-1} + sum P_j,  O_j = r_j O_{j-1} + round(P_j) V8_j
+        out = w O / l + v_mean,  lse = ln 2 (log2 l - offset + M) + scale q k_mean
+
+    offset is log2(448) for fp8, whose largest weight is then the largest e4m3 number, and 0 for
+    fp16. l sums unrounded weights. Terms of a smoothing that is off are left out.
+
+    Args:
+        q: Queries, fp16, bf16, fp32 or fp64.
+        k: Keys, dtype and device of `q`; g divides h, grouped heads stay grouped.
+        v: Values.
+        layout: Kept cells and token rule.
+        precision: Formats, groups, smoothing and accumulation.
+        scale: Logit factor, unitless. Default 1/sqrt(d).
+        prepared: `prepare(k, v, precision=precision)` if it exists already; K and V codes are
+            made here otherwise.
+        return_lse: Also return the natural log-sum-exp of the scaled logits, fp32.
+
+    Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any key is 0, lse -inf.
+
+    Raises:
+        ShapeError: q, k, v, the layout or `prepared` disagree; names the argument.
+        ArgumentError: dtypes or devices differ, or `prepared` is for another precision.
+        UnsupportedError: a gradient is wanted, or d is over 1024.
+
+    Accuracy: that of an fp64 evaluation on the same codes, up to fp32 sums and to weights that
+        lie on a rounding boundary. A NaN or Inf in K or V reaches its own key head only, there
+        every row (through the mean and the channel scales).
+    Cost: emulated in fp32, so slower than full precision: 1.5 to 3 times on a CPU.
+    Memory: fp32 copies of q, k and v while they are quantized, and 16 MiB per step.
+    """
+    fn = "quantized_attention"
+    _check(fn, q, k, v, layout)
+    if prepared is None:
+        prepared = prepare(k, v, precision=precision)
+    _check_prepared(fn, k, v, precision, prepared)
+    b, h, s, d = q.shape
+    scale = 1 / math.sqrt(d) if scale is None else scale
+    inputs = _inputs(q, k, layout, precision, scale, prepared)
+    out, lse = _all_rows(inputs, layout, k.shape[1], precision.accumulate == "single")
+
+    n = out.shape[0] // (b * h)
+    blind = lse.isneginf()
+    out = out.view(b, h, n * CELL, -1)[:, :, :s]
+    heads = _key_heads(b, h, k.shape[1], q.device)
+    values = prepared.values
+    out = out * values.scales.flatten(0, 1)[heads].view(b, h, 1, -1)
+    if values.mean is not None:
+        out = out + values.mean.flatten(0, 1)[heads].view(b, h, 1, -1)
+    blind = blind.view(b, h, n * CELL)[:, :, :s]
+    out = out.masked_fill(blind[..., None], 0.0).to(q.dtype)
+    if not return_lse:
+        return out
+    lse = lse.view(b, h, n * CELL)[:, :, :s]
+    if prepared.key_mean is not None:
+        mean = prepared.key_mean.flatten(0, 1)[heads].view(b, h, d, 1)
+        shift = torch.matmul(q.float(), mean)[..., 0] * scale
+        lse = (lse + shift).masked_fill(blind, -math.inf)
+    return out, lse
+
+
+def _check(fn: str, q: Tensor, k: Tensor, v: Tensor, layout: BlockLayout) -> None:
+    check_sizes(fn, q, k)
+    if v.ndim != 4 or v.shape[:3] != k.shape[:3]:
+        raise ShapeError(
+            f"{fn}: v has shape {tuple(v.shape)}, must be {tuple(k.shape[:3])} + (e,); "
+            "pass the values of the same keys"
+        )
+    for name, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype or x.device != q.device:
+            raise ArgumentError(
+                f"{fn}: {name} is {x.dtype} on {x.device}, must be {q.dtype} on {q.device} as q; "
+                "convert it"
+            )
+    sizes = (*q.shape[:2], q.shape[2], k.shape[2])
+    if (*layout.shape[:2], layout.num_queries, layout.num_keys) != sizes:
+        raise ShapeError(
+            f"{fn}: layout is {layout.shape[0]} x {layout.shape[1]} heads over "
+            f"{layout.num_queries} x {layout.num_keys} tokens, must be {sizes[0]} x {sizes[1]} "
+            f"heads over {sizes[2]} x {sizes[3]} tokens; build it for these q and k"
+        )
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        name = "q" if q.requires_grad else "k" if k.requires_grad else "v"
+        raise UnsupportedError(
+            f"{fn}: {name} requires a gradient, must not: rounding has none; use precision=None, "
+            "or torch.no_grad()"
+        )
+    if q.shape[3] > _MAX_WIDTH:
+        raise UnsupportedError(
+            f"{fn}: q has width {q.shape[3]}, must be at most {_MAX_WIDTH}, where integer sums are "
+            "exact in fp32; use precision=None"
+        )
+
+
+def _check_prepared(fn: str, k: Tensor, v: Tensor, precision: Sage, prepared: Prepared) -> None:
+    if prepared.precision != precision:
+        raise ArgumentError(
+            f"{fn}: prepared is for {prepared.precision}, must be for {precision}; "
+            "call prepare(k, v, precision=precision)"
+        )
+    found = (*prepared.keys.values.shape[:2], prepared.keys.num_tokens, prepared.values.num_tokens)
+    widths = (prepared.keys.values.shape[4], prepared.values.values.shape[4])
+    if found != (*k.shape[:3], v.shape[2]) or widths != (k.shape[3], v.shape[3]):
+        raise ShapeError(
+            f"{fn}: prepared is for {found[0]} x {found[1]} key heads, {found[2]} tokens and "
+            f"widths {widths}, must be for k {tuple(k.shape)} and v {tuple(v.shape)}; prepare these"
+        )
+
+
+def _key_heads(b: int, h: int, g: int, device: torch.device) -> Int[Tensor, " heads"]:
+    """Return the row of (b*g) that each row of (b*h) reads."""
+    heads = torch.arange(b * h, device=device)
+    return heads // h * g + heads % h // (h // g)
+
+
+def _inputs(
+    q: Tensor, k: Tensor, layout: BlockLayout, precision: Sage, scale: float, prepared: Prepared
+) -> _Inputs:
+    """Quantize the queries and lay everything out as rows of cells."""
+    factor = scale * math.log2(math.e)
+    codes, mean = quantize_queries(
+        q, bits=precision.bits, granularity=precision.granularity, smooth=precision.smooths_q
+    )
+    smooth = mean is not None
+    keys, key_mean = prepared.keys, prepared.key_mean
+    return _Inputs(
+        q=codes.values.flatten(0, 2),
+        q_scale=codes.token_scales().flatten(0, 2)[..., None] * factor,
+        q_mean=mean.flatten(0, 2)[:, None] * factor if mean is not None else None,
+        k=keys.values.flatten(0, 2),
+        k_scale=keys.token_scales().flatten(0, 2),
+        k_plain=split_cells(k.detach()).flatten(0, 2) if smooth else None,
+        k_mean=key_mean.flatten(0, 2) if smooth and key_mean is not None else None,
+        v=prepared.values.values.flatten(0, 2),
+        masks=torch.stack([mask for _, mask in _cut_cells(layout, q.device)]),
+        offset=math.log2(E4M3_MAX) if precision.value_format == "fp8" else 0.0,
+    )
+
+
+def _cut_cells(layout: BlockLayout, device: torch.device) -> list[tuple[int, Tensor]]:
+    """Return (m - n, token mask) of the cells that the causal or window rule cuts through.
+
+    The rule depends on positions only through key - query, so every row of cells meets the same few
+    masks. The last one, with no such distance, is of the last key cell when that is partly filled.
+    """
+    inner = torch.arange(CELL, device=device)
+    shift = layout.num_keys - layout.num_queries
+    found: list[tuple[int, Tensor]] = []
+    if layout.causal:
+        span = layout.num_keys + CELL if layout.span is None else layout.span
+        edges = {(shift + x) // CELL + y for x in (0, -span) for y in (0, 1)}
+        for delta in sorted(edges):
+            distance = inner[:, None] + shift - (delta * CELL + inner[None, :])
+            found.append((delta, (distance >= 0) & (distance < span)))
+    filled = layout.num_keys - (layout.num_keys - 1) // CELL * CELL
+    return [*found, (-(2**62), (inner < filled)[None, :].expand(CELL, CELL))]
+
+
+def _all_rows(
+    inputs: _Inputs, layout: BlockLayout, g: int, short: bool
+) -> tuple[Float[Tensor, "rows 64 e"], Float[Tensor, "rows 64"]]:
+    """Run every (head, query cell) row; those with the same number of kept cells together.
+
+    Returns: Outputs in units of the channel scales, and the lse of the smoothed logits.
+    """
+    b, h, n, m = layout.shape
+    device, width = inputs.q.device, inputs.v.shape[2]
+    out = torch.zeros(b * h * n, CELL, width, device=device)
+    lse = torch.full((b * h * n, CELL), -math.inf, device=device)
+    base = _key_heads(b, h, g, device) * m
+    deltas = [delta for delta, _ in _cut_cells(layout, device)]
+    ragged = len(deltas) if layout.num_keys % CELL and not layout.causal else 0
+    chunk = max(1, _INDEX_BYTES // (8 * b * h * m))
+    for first in range(0, n, chunk):
+        kept = layout.to_bool(slice(first, first + chunk)).flatten(0, 1)  # (b*h, size, m)
+        cells = torch.arange(first, first + kept.shape[1], device=device)
+        where = (torch.arange(b * h, device=device)[:, None] * n + cells).flatten()
+        kept = kept.flatten(0, 1)
+        counts = kept.sum(1)
+        order = kept.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
+        for count in counts.unique().tolist():
+            if not count:
+                continue
+            alike = (counts == count).nonzero()[:, 0]
+            per_row = count * _bytes_per_cell(inputs, short)
+            for rows in alike.split(max(1, _GATHER_BYTES // per_row)):
+                mine, columns = where[rows], order[rows, :count]
+                cut = torch.zeros_like(columns)
+                for i, delta in enumerate(deltas):
+                    cut[columns - (mine % n)[:, None] == delta] = i + 1
+                if ragged:
+                    cut[columns == m - 1] = ragged
+                index = base[mine // n][:, None] + columns
+                out[mine], lse[mine] = _rows(inputs, mine, index, cut, m, short)
+    return out, lse
+
+
+def _bytes_per_cell(inputs: _Inputs, short: bool) -> int:
+    d, e = inputs.k.shape[2], inputs.v.shape[2]
+    keys = d if inputs.q_mean is None else 2 * d
+    return 4 * CELL * (keys + e * (1 + (2 * _SHORT_KEYS if short else 0)) + 2 * CELL)
+
+
+def _rows(
+    inputs: _Inputs, rows: Tensor, index: Tensor, cut: Tensor, m: int, short: bool
+) -> tuple[Tensor, Tensor]:
+    """Online softmax of some rows over their kept cells, in ascending order.
+
+    Args:
+        inputs: Cells.
+        rows: Rows of `inputs.q`, (r,).
+        index: Rows of `inputs.k` that they keep, (r, c).
+        cut: 1 + mask of those that the token rule cuts, else 0, (r, c).
+        m: Key cells per head.
+        short: Emulate the short accumulator.
+    """
+    e = inputs.v.shape[2]
+    state = _State(
+        top=torch.full((len(rows), CELL, 1), -math.inf, device=rows.device),
+        mass=torch.zeros(len(rows), CELL, 1, device=rows.device),
+        out=torch.zeros(len(rows), CELL, e, device=rows.device),
+    )
+    step = max(1, _GATHER_BYTES // (len(rows) * _bytes_per_cell(inputs, short)))
+    for i in range(0, index.shape[1], step):
+        some = index[:, i : i + step]
+        logits = _logits(inputs, rows, some, cut[:, i : i + step], m)
+        _accumulate(state, logits, inputs.v[some], inputs.offset, short)
+    blind = state.mass == 0
+    lse = (state.mass.log2() - inputs.offset + state.top) * math.log(2)
+    return state.out / state.mass.masked_fill(blind, 1.0), lse[..., 0]
+
+
+def _logits(
+    inputs: _Inputs, rows: Tensor, index: Tensor, cut: Tensor, m: int
+) -> Float[Tensor, "r 64 c 64"]:
+    """Return base-2 logits of some rows and cells; -inf where the token rule hides a key."""
+    r, c = index.shape
+    d = inputs.k.shape[2]
+    keys = inputs.k[index].view(r, c * CELL, d).float()
+    logits = torch.bmm(inputs.q[rows].float(), keys.transpose(1, 2))
+    logits.mul_(inputs.q_scale[rows]).mul_(inputs.k_scale[index].view(r, 1, c * CELL))
+    if inputs.q_mean is not None and inputs.k_plain is not None:
+        plain = inputs.k_plain[index].view(r, c * CELL, d).float()
+        if inputs.k_mean is not None:
+            plain = plain - inputs.k_mean[index[:, :1] // m]
+        logits += torch.bmm(inputs.q_mean[rows], plain.transpose(1, 2))
+    logits = logits.view(r, CELL, c, CELL)
+    i, j = cut.nonzero(as_tuple=True)
+    if len(i):
+        hidden = ~inputs.masks[cut[i, j] - 1]
+        logits[i, :, j] = logits[i, :, j].masked_fill(hidden, -math.inf)
+    return logits
+
+
+def _accumulate(state: _State, logits: Tensor, v: Tensor, offset: float, short: bool) -> None:
+    """Add some cells to the online softmax.
+
+    The running maximum after each cell is a cumulative maximum, so all cells of the step are
+    rounded at once, each under its own maximum, and brought to the last one afterwards.
+    """
+    r, _, c, _ = logits.shape
+    tops = torch.maximum(logits.amax(-1).cummax(-1).values, state.top)
+    finite = tops.masked_fill(tops.isneginf(), 0.0)
+    weights = torch.exp2(logits.sub_(finite[..., None]).add_(offset))
+    last = finite[..., -1:]
+    shrink = torch.exp2(tops - last)
+    before = torch.exp2(state.top - last)
+    state.mass = state.mass * before + (weights.sum(-1) * shrink).sum(-1, keepdim=True)
+    rounded = weights.to(v.dtype).float()
+    if short:
+        state.out = _short_sum(state, rounded, v.float(), finite)
+    else:
+        values = v.view(r, c * CELL, -1).float()
+        rounded = rounded.mul_(shrink[..., None]).view(r, CELL, c * CELL)
+        state.out = state.out * before + torch.bmm(rounded, values)
+    state.top = tops[..., -1:]
+
+
+def _short_sum(state: _State, weights: Tensor, v: Tensor, tops: Tensor) -> Tensor:
+    """Sum as one accumulator of 13 fraction bits does, 32 keys at a time.
+
+    In each step the accumulator and the 32 products are aligned to the largest exponent among them,
+    and bits below 2^-13 of it are cut off, as measured on Hopper by the authors of DeepSeek-V3
+    (arXiv:2412.19437, section 3.3.2).
+    """
+    out, top = state.out, state.top
+    for cell in range(weights.shape[2]):
+        out = out * torch.exp2(top - tops[:, :, cell : cell + 1])
+        top = tops[:, :, cell : cell + 1]
+        for i in range(0, CELL, _SHORT_KEYS):
+            some = slice(i, i + _SHORT_KEYS)
+            products = weights[:, :, cell, some, None] * v[:, None, cell, some]
+            terms = torch.cat([out[:, :, None], products], dim=2)
+            _, exponent = torch.frexp(terms.abs().amax(2, keepdim=True))
+            unit = torch.ldexp(torch.ones_like(out)[:, :, None], exponent - 1 - _SHORT_BITS)
+            out = ((terms / unit).trunc_() * unit).sum(2)
+    return out
