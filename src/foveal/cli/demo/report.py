@@ -188,8 +188,9 @@ def report_html(
     versions = ", ".join(f"{k} {v}" for k, v in facts.items() if isinstance(v, str))
     body = (
         "<h1>Foveal: spent only where it matters</h1>"
-        '<p class="lead">Four stages on real input, on this machine. Every figure below was '
-        "measured in this run.</p>"
+        '<p class="lead">Four stages on real input, on this machine. The losses, bytes '
+        "and seconds below were measured in this run; the full price of seeing is a published "
+        "count.</p>"
         + web.table(("stage", "unit", "spent of full", "loss", "seconds", "what the loss is"), rows)
         + f'<p class="note">{total:.0f} s in all. {html.escape(versions)}.</p>'
         + _see(see)
