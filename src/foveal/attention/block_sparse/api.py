@@ -3,21 +3,46 @@
 import math
 from typing import Literal, overload
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foveal.attention.block_sparse.cpu import block_sparse_cpu
 from foveal.attention.block_sparse.dense import dense_attention
+from foveal.attention.block_sparse.flex import flex_attention_cells
+from foveal.attention.block_sparse.ops import block_sparse
 from foveal.attention.layout import BlockLayout, check_sizes
 from foveal.attention.reference import block_sparse_reference
 from foveal.errors import ArgumentError, ShapeError, UnsupportedError
 
-Impl = Literal["auto", "reference", "dense", "cpu", "triton"]
+Impl = Literal["auto", "reference", "dense", "cpu", "flex", "triton"]
 
 
-def choose_impl(layout: BlockLayout, *, return_lse: bool = False) -> Impl:
-    """Return what `impl="auto"` runs: "dense" where every cell is kept, otherwise "cpu"."""
-    return "dense" if not return_lse and layout.is_full else "cpu"
+def choose_impl(
+    layout: BlockLayout, *, attn_mask: Tensor | None = None, return_lse: bool = False
+) -> Impl:
+    """Return what `impl="auto"` runs: "dense" where every cell is kept, otherwise "cpu".
+
+    While `torch.compile` traces, always "cpu": which cells are kept is not known then.
+    """
+    if torch.compiler.is_compiling() or return_lse or attn_mask is not None:
+        return "cpu"
+    return "dense" if layout.skip_threshold is None and layout.is_full else "cpu"
+
+
+def check_attn_mask(fn: str, mask: Tensor, q: Tensor, k: Tensor) -> None:
+    """Raise unless `mask` is bool or floating and broadcasts to (b, h, s, t)."""
+    wanted = (*q.shape[:3], k.shape[2])
+    fits = mask.ndim == 4 and all(m in (1, w) for m, w in zip(mask.shape, wanted, strict=True))
+    if not fits:
+        raise ShapeError(
+            f"{fn}: attn_mask has shape {tuple(mask.shape)}, must broadcast to {wanted} with four "
+            "axes; add the missing ones"
+        )
+    if not (mask.dtype == torch.bool or mask.is_floating_point()) or mask.device != q.device:
+        raise ArgumentError(
+            f"{fn}: attn_mask is {mask.dtype} on {mask.device}, must be torch.bool (True: may be "
+            f"seen) or floating on {q.device}; convert it"
+        )
 
 
 @overload
@@ -28,6 +53,7 @@ def block_sparse_attention(
     layout: BlockLayout,
     *,
     scale: float | None = None,
+    attn_mask: Tensor | None = None,
     impl: Impl = "auto",
     return_lse: Literal[False] = False,
 ) -> Float[Tensor, "b h s e"]: ...
@@ -41,6 +67,7 @@ def block_sparse_attention(
     layout: BlockLayout,
     *,
     scale: float | None = None,
+    attn_mask: Tensor | None = None,
     impl: Impl = "auto",
     return_lse: Literal[True],
 ) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
@@ -54,6 +81,7 @@ def block_sparse_attention(
     layout: BlockLayout,
     *,
     scale: float | None = None,
+    attn_mask: Tensor | None = None,
     impl: Impl = "auto",
     return_lse: bool,
 ) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
@@ -66,6 +94,7 @@ def block_sparse_attention(
     layout: BlockLayout,
     *,
     scale: float | None = None,
+    attn_mask: Tensor | None = None,
     impl: Impl = "auto",
     return_lse: bool = False,
 ) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]:
@@ -80,9 +109,12 @@ def block_sparse_attention(
         v: Values, dtype and device of `q`.
         layout: Kept 64-token cells; 64 need not divide s and t.
         scale: Logit factor, unitless. Default 1/sqrt(d).
+        attn_mask: bool (True: may be seen) or float (added to the scaled logits), four axes that
+            broadcast to (b, h, s, t). It acts inside the kept cells, beside the layout's own rule.
         impl: "reference" (fp64 loops, slow), "cpu" (gathered cells and torch SDPA; differentiable,
-            any device), "dense" (torch SDPA, only if every cell is kept and no lse is wanted),
-            "auto" ("dense" where that applies, otherwise "cpu").
+            any device), "flex" (FlexAttention compiled by torch.compile; wants a compiler on this
+            machine), "dense" (torch SDPA, only if every cell is kept and neither a lse nor a mask
+            nor skipping is wanted), "auto" ("dense" where that applies, otherwise "cpu").
         return_lse: Also return the natural log-sum-exp of the scaled logits, fp32.
 
     Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any cell is 0, lse -inf.
@@ -90,11 +122,13 @@ def block_sparse_attention(
     Raises:
         ShapeError: q, k, v or the layout disagree; names the argument.
         ArgumentError: `impl` is unknown, or dtypes or devices differ.
-        UnsupportedError: `impl="triton"`, which does not exist yet, or `impl="dense"` with cells
-            left out or `return_lse`.
+        UnsupportedError: `impl="triton"`, which does not exist yet; `impl="dense"` or "flex" with
+            what it cannot do; a gradient through a skip threshold or by the mask.
 
     Accuracy: error against fp64 is at most twice that of the reference run in the dtype of `q`.
-    Cost: proportional to the kept cells; 64 MiB of working memory beside the padded inputs.
+    Cost: proportional to the kept cells; "cpu" takes some 100 MiB of working memory at any length
+        beside the padded inputs. A mask or a skip threshold makes it about half as fast.
+    Gradients: by q, k and v, the cells held fixed; with "cpu", "dense" and "flex".
     """
     fn = "block_sparse_attention"
     check_sizes(fn, q, k)
@@ -116,6 +150,8 @@ def block_sparse_attention(
             f"{layout.num_queries} x {layout.num_keys} tokens, must be {b} x {h} heads over {s} x "
             f"{k.shape[2]} tokens; build it for these q and k"
         )
+    if attn_mask is not None:
+        check_attn_mask(fn, attn_mask, q, k)
     scale = 1 / math.sqrt(d) if scale is None else scale
     if impl == "triton":
         raise UnsupportedError(
@@ -123,23 +159,33 @@ def block_sparse_attention(
             'torch, any device) or impl="auto"'
         )
     if impl == "auto":
-        impl = choose_impl(layout, return_lse=return_lse)
-    elif impl == "dense" and (return_lse or not layout.is_full):
+        impl = choose_impl(layout, attn_mask=attn_mask, return_lse=return_lse)
+    elif impl == "dense" and (
+        choose_impl(layout, attn_mask=attn_mask, return_lse=return_lse) != "dense"
+    ):
         raise UnsupportedError(
-            f'{fn}: impl is "dense", must be another one when cells are left out or return_lse is '
-            'set; use impl="auto"'
+            f'{fn}: impl is "dense", must be another one when cells are left out, or with a mask, '
+            'a skip threshold or return_lse; use impl="auto"'
         )
+    elif impl == "flex" and (attn_mask is not None or v.shape[3] != d):
+        raise UnsupportedError(
+            f'{fn}: impl is "flex", must be another one with attn_mask or with values of another '
+            'width than the keys; use impl="cpu"'
+        )
+    causal, span = layout.causal, layout.span
     if impl == "reference":
-        out, sums = block_sparse_reference(q, k, v, layout, scale=scale)
+        out, sums = block_sparse_reference(q, k, v, layout, scale=scale, attn_mask=attn_mask)
         out, lse = out.to(q.dtype), sums.float()
     elif impl == "dense":
-        causal, span = layout.causal, layout.span
         out, lse = dense_attention(q, k, v, causal=causal, scale=scale, span=span), None
     elif impl == "cpu":
-        out, lse = block_sparse_cpu(q, k, v, layout, scale=scale, return_lse=return_lse)
+        skip = None if layout.skip_threshold is None else list(layout.skip_threshold)
+        out, lse = block_sparse(q, k, v, layout.bits, attn_mask, causal, span, skip, scale)
+    elif impl == "flex":
+        out, lse = flex_attention_cells(q, k, v, layout, scale=scale)
     else:
         raise ArgumentError(
-            f'{fn}: impl is {impl!r}, must be "auto", "reference", "dense", "cpu" or "triton"; '
-            "pick one"
+            f'{fn}: impl is {impl!r}, must be "auto", "reference", "dense", "cpu", "flex" or '
+            '"triton"; pick one'
         )
     return (out, lse) if return_lse and lse is not None else out

@@ -1,79 +1,46 @@
-"""Exact attention over kept cells with plain torch operations: gather the kept keys, then SDPA."""
+"""Exact attention over kept cells with plain torch operations: gather the kept keys, then SDPA.
+
+No compiler is needed. Written for CPUs; runs on any device. Works below autograd (see `ops`).
+"""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from foveal.attention.block_sparse.rows import CutCells, RowBatch, iter_rows, to_cells
 from foveal.attention.layout import CELL, BlockLayout, num_cells
 
-_GATHER_BYTES = 16 * 2**20
+_GATHER_BYTES = 8 * 2**20
 """Most memory that one batch of gathered keys and values may take; more falls out of the cache."""
 
-_INDEX_BYTES = 32 * 2**20
-"""Most memory that each integer per cell may take; longer inputs go by chunks of query cells."""
 
+class _Gather:
+    """Key and value cells of successive batches, in two buffers that are used again.
 
-def _edge_cells(layout: BlockLayout, device: torch.device) -> list[tuple[int, Tensor]]:
-    """Return (m - n, token mask) of the cells that the causal or window rule cuts through.
-
-    The rule depends on positions only through key - query, so every query cell meets the same few
-    masks. Masks are boolean, 64 x 64, and ignore the ragged end of the key axis.
+    Fresh memory of that size costs a page fault per 4 kB, which is more than the copy.
     """
-    shift = layout.num_keys - layout.num_queries
-    if not layout.causal:
-        return []
-    inner = torch.arange(CELL, device=device)
-    edges: list[int] = [shift // CELL, shift // CELL + 1]
-    if layout.span is not None:
-        left = (shift - layout.span) // CELL
-        edges += [left, left + 1]
-    found: list[tuple[int, Tensor]] = []
-    for delta in sorted(set(edges)):
-        distance = inner[:, None] + shift - (delta * CELL + inner[None, :])
-        mask = distance >= 0
-        if layout.span is not None:
-            mask &= distance < layout.span
-        if not bool(mask.all()) and bool(mask.any()):
-            found.append((delta, mask))
-    return found
 
+    def __init__(self, cells_k: Tensor, cells_v: Tensor) -> None:
+        self._cells = (cells_k, cells_v)
+        per_cell = sum(x[0].numel() for x in self._cells) * cells_k.element_size()
+        self.num_cells = max(1, _GATHER_BYTES // per_cell)
+        self._buffers = [x.new_empty((0, *x.shape[1:])) for x in self._cells]
 
-@dataclass(frozen=True)
-class _Batch:
-    """Rows of cells with the same number of kept cells and the same cut ones, which come last."""
-
-    rows: Int[Tensor, " r"]
-    order: Int[Tensor, "r cells"]
-    cells: int
-    cut: list[int]
-
-
-def _batches(
-    kept: Bool[Tensor, "b h n m"], classes: Int[Tensor, "n m"], num_masks: int
-) -> Iterator[_Batch]:
-    """Sort the kept cells of each row by class, and yield rows that look alike together."""
-    b, h, n, m = kept.shape
-    key = torch.where(kept, classes, num_masks + 1).reshape(b * h * n, m)
-    order = key.argsort(dim=1, stable=True)
-    signature = torch.zeros(b * h * n, dtype=torch.long, device=kept.device)
-    for i in range(num_masks):
-        signature += key.eq(i + 1).any(1).long() << i
-    alike = (kept.sum(-1).reshape(-1) << num_masks) | signature
-    ranked = alike.argsort(stable=True)
-    values, lengths = torch.unique_consecutive(alike[ranked], return_counts=True)
-    start = 0
-    for value, length in zip(values.tolist(), lengths.tolist(), strict=True):
-        rows = ranked[start : start + length]
-        start += length
-        cells = value >> num_masks
-        if cells:
-            cut = [i for i in range(num_masks) if value >> i & 1]
-            yield _Batch(rows, order[rows, :cells], cells, cut)
+    def __call__(self, batch: RowBatch) -> tuple[Tensor, Tensor]:
+        """Return (r, 64 c, d) keys and (r, 64 c, e) values; valid until the next call."""
+        index = batch.keys.reshape(-1)
+        found: list[Tensor] = []
+        for i, cells in enumerate(self._cells):
+            if len(self._buffers[i]) < len(index):
+                size = max(len(index), min(self.num_cells, len(cells) * 8))
+                self._buffers[i] = cells.new_empty((size, *cells.shape[1:]))
+            out = self._buffers[i][: len(index)]
+            torch.index_select(cells, 0, index, out=out)
+            found.append(out.view(len(batch.rows), batch.num_cells * CELL, -1))
+        return found[0], found[1]
 
 
 def block_sparse_cpu(
@@ -83,88 +50,176 @@ def block_sparse_cpu(
     layout: BlockLayout,
     *,
     scale: float,
-    return_lse: bool = False,
-) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"] | None]:
+    attn_mask: Tensor | None = None,
+) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]:
     """Attend to the kept cells; see `block_sparse_attention` for the contract.
 
     (head, query cell) rows with the same number of kept cells are batched. Cells that the token
     rule cuts come last in each row, so one small mask serves a whole batch. Grouped key heads are
-    gathered through an index and never repeated as a whole. Written for CPUs; runs on any device.
+    gathered through an index and never repeated as a whole.
 
-    Memory: q, k and v padded to whole cells, 16 MiB of gathered cells, and about 100 MiB of
-        indices at any length.
+    Returns: Outputs in the dtype of `q`, and the log-sum-exp, fp32 (fp64 for fp64 inputs).
+    Memory: q, k and v padded to whole cells, 8 MiB of gathered cells, and about 100 MiB of
+        indices at any length; with a mask or a skip threshold some 30 MiB of logits.
     """
     b, h, s, d = q.shape
-    g, t, width = k.shape[1], k.shape[2], v.shape[3]
-    n, m = num_cells(s), num_cells(t)
-    rows_q = F.pad(q, (0, 0, 0, n * CELL - s)).reshape(b * h * n, CELL, d)
-    cells_k = F.pad(k, (0, 0, 0, m * CELL - t)).reshape(b * g * m, CELL * d)
-    cells_v = F.pad(v, (0, 0, 0, m * CELL - t)).reshape(b * g * m, CELL * width)
-
-    # Class of a cell: 0 whole, 1.. cut by the rule; a row lists its whole cells, then the cut ones.
-    masks: list[Tensor] = []
-    classes = torch.zeros(n, m, dtype=torch.long, device=q.device)
-    offset = torch.arange(m, device=q.device)[None, :] - torch.arange(n, device=q.device)[:, None]
-    for delta, mask in _edge_cells(layout, q.device):
-        masks.append(mask)
-        classes[offset == delta] = len(masks)
-    if t % CELL and not layout.causal:
-        inside = torch.arange(CELL, device=q.device) < t % CELL
-        masks.append(inside[None, :].expand(CELL, CELL))
-        classes[:, m - 1] = len(masks)
-    heads = torch.arange(b * h, device=q.device)
-    key_head = (heads // h) * g + (heads % h) // (h // g)
+    g, width = k.shape[1], v.shape[3]
+    n = num_cells(s)
+    rows_q, cells_k, cells_v = to_cells(q), to_cells(k), to_cells(v)
+    cut = CutCells.of(layout)
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     out = q.new_zeros(b * h * n, CELL, width)
-    lse = None
-    if return_lse:
-        lse = torch.full((b * h * n, CELL), -math.inf, dtype=torch.float32, device=q.device)
-    chunk = max(1, _INDEX_BYTES // (8 * b * h * m))
-    for first in range(0, n, chunk):
-        kept = layout.to_bool(slice(first, first + chunk))
-        size = kept.shape[2]
-        # Row of `rows_q` and first key cell of every (head, query cell) of this chunk.
-        cells = torch.arange(first, first + size, device=q.device)
-        where = (heads[:, None] * n + cells[None, :]).flatten()
-        base = (key_head * m).repeat_interleave(size)
-        for some in _batches(kept, classes[first : first + size], len(masks)):
-            cut = [masks[i] for i in some.cut]
-            mask = None
-            if cut:
-                whole = cut[0].new_ones(CELL, (some.cells - len(cut)) * CELL)
-                mask = torch.cat([whole, *cut], dim=1)
-            per_row = some.cells * CELL * (d + width) * q.element_size()
-            step = max(1, _GATHER_BYTES // per_row)
-            for i in range(0, len(some.rows), step):
-                rows = some.rows[i : i + step]
-                index = (base[rows, None] + some.order[i : i + step]).reshape(-1)
-                keys = cells_k.index_select(0, index).view(len(rows), some.cells * CELL, d)
-                vals = cells_v.index_select(0, index).view(len(rows), some.cells * CELL, width)
-                rows = where[rows]
-                if lse is None:
-                    out[rows] = _attend(rows_q[rows], keys, vals, mask, scale)
-                else:
-                    out[rows], lse[rows] = _attend_lse(rows_q[rows], keys, vals, mask, scale)
-    out = out.view(b, h, n * CELL, width)[:, :, :s]
-    return out, None if lse is None else lse.view(b, h, n * CELL)[:, :, :s]
+    lse = torch.full((b * h * n, CELL), -math.inf, dtype=exact, device=q.device)
+    gather = _Gather(cells_k, cells_v)
+    general = attn_mask is not None or layout.skip_threshold is not None
+    fused = q.device.type == "cpu" and d == width
+    for batch in _sized(iter_rows(layout, g, cut), gather.num_cells):
+        queries = rows_q.index_select(0, batch.rows)
+        if general:
+            batch = ascending(batch)
+            keys, values = gather(batch)
+            bias = cell_bias(batch, layout, cut, attn_mask)
+            skip = _skip_of(batch, layout)
+            past = batch.rows[:, None] % n * CELL + torch.arange(CELL, device=q.device) >= s
+            found = _attend_general(queries, keys, values, bias, skip, past, scale)
+        else:
+            keys, values = gather(batch)
+            mask = _cut_mask(batch, cut, q.dtype)
+            attend = _attend_fused if fused else _attend_plain
+            found = attend(queries, keys, values, mask, scale)
+        out.index_copy_(0, batch.rows, found[0])
+        lse.index_copy_(0, batch.rows, found[1])
+    return (
+        out.view(b, h, n * CELL, width)[:, :, :s],
+        lse.view(b, h, n * CELL)[:, :, :s].contiguous(),
+    )
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    out = F.scaled_dot_product_attention(
-        q[:, None], k[:, None], v[:, None], attn_mask=mask, scale=scale
-    )[:, 0]
-    if mask is not None:
-        blind = ~mask.any(1)
-        if bool(blind.any()):
-            out = out.masked_fill(blind[None, :, None], 0.0)
-    return out
+def _sized(batches: Iterator[RowBatch], num_cells: int) -> Iterator[RowBatch]:
+    for batch in batches:
+        yield from batch.split(max(1, num_cells // batch.num_cells))
 
 
-def _attend_lse(
+def _cut_mask(batch: RowBatch, cut: CutCells, dtype: torch.dtype) -> Tensor | None:
+    """Return what to add to the logits of every row of a batch: 0 or -inf, (64, 64 c)."""
+    if not batch.cut:
+        return None
+    mask = torch.zeros(CELL, batch.num_cells * CELL, dtype=dtype, device=batch.rows.device)
+    ends = mask.unflatten(1, (-1, CELL))[:, batch.num_cells - len(batch.cut) :]
+    for i, kind in enumerate(batch.cut):
+        ends[:, i].masked_fill_(~cut.masks[kind], -math.inf)
+    return mask
+
+
+def _attend_fused(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    logits = torch.bmm(q, k.transpose(1, 2)).float() * scale
+    """Torch's fused CPU attention, which gives the log-sum-exp too."""
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q[:, None], k[:, None], v[:, None], attn_mask=mask, scale=scale
+    )
+    out, lse = out[:, 0], lse[:, 0]
+    if (
+        mask is not None and k.shape[1] <= 4 * CELL
+    ):  # A blind query has cut cells alone: four kinds.
+        blind = mask.isinf().all(1)
+        out = out.masked_fill(blind[None, :, None], 0.0)
+        lse = lse.masked_fill(blind[None, :], -math.inf)
+    return out, lse
+
+
+def _attend_plain(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The same on any device and for values of another width than the keys."""
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    logits = torch.bmm(q, k.transpose(1, 2)).to(exact).mul_(scale)
     if mask is not None:
-        logits = logits.masked_fill(~mask, -math.inf)
+        logits += mask
     lse = torch.logsumexp(logits, -1)
-    weights = torch.exp(logits - lse.masked_fill(lse.isinf(), 0.0)[..., None])
+    weights = torch.exp(logits - lse.masked_fill(lse.isneginf(), 0.0)[..., None])
+    return torch.bmm(weights.to(v.dtype), v), lse
+
+
+# --- a mask of the user's, and SpargeAttn's second stage -----------------------------------------
+
+
+def ascending(batch: RowBatch) -> RowBatch:
+    """Return the batch with all cells of a row in ascending order; the cut ones lose their end."""
+    return RowBatch(batch.rows, batch.keys.sort(dim=1).values, batch.cut)
+
+
+def cell_bias(
+    batch: RowBatch, layout: BlockLayout, cut: CutCells, attn_mask: Tensor | None
+) -> Float[Tensor, "r 64 keys"] | None:
+    """Return what to add to the logits of each row: the token rule and the user's mask.
+
+    Args:
+        batch: Rows whose `keys` may stand in any order.
+        layout: The layout that they come from.
+        cut: Its cut cells.
+        attn_mask: bool or float, broadcastable to (b, h, s, t), or None.
+
+    Returns: fp32 (fp64 for an fp64 mask), or None where nothing is hidden.
+    """
+    if not batch.cut and attn_mask is None:
+        return None
+    b, h, n, m = layout.shape
+    cells = batch.keys % m
+    row = batch.rows % n
+    hidden = ~cut.table()[cut.kind[row[:, None], cells].long()]
+    hidden = hidden.permute(0, 2, 1, 3).flatten(2)
+    dtype = torch.float32
+    if attn_mask is None:
+        return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -math.inf)
+    inner = torch.arange(CELL, device=row.device)
+    s, t = layout.num_queries, layout.num_keys
+    query = (row[:, None] * CELL + inner).clamp_max(s - 1)[:, :, None]
+    key = (cells[:, :, None] * CELL + inner).flatten(1)[:, None]
+    hidden = hidden | (key >= t)
+    head = (batch.rows // n)[:, None, None]
+    values = attn_mask.expand(b, h, s, t)[head // h, head % h, query, key.clamp_max(t - 1)]
+    if values.dtype == torch.bool:
+        hidden = hidden | ~values
+        values = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    else:
+        values = values.to(torch.float64 if values.dtype == torch.float64 else dtype)
+    return values.masked_fill(hidden, -math.inf)
+
+
+def _skip_of(batch: RowBatch, layout: BlockLayout) -> Float[Tensor, " r"] | None:
+    if layout.skip_threshold is None:
+        return None
+    _, h, n, _ = layout.shape
+    per_head = torch.tensor(layout.skip_threshold, device=batch.rows.device)
+    return per_head[(batch.rows // n) % h]
+
+
+def _attend_general(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    skip: Tensor | None,
+    past: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Attend with one bias per row and the second stage; the cells must ascend.
+
+    `past` (r, 64) marks the queries beyond the last token, which have no say in skipping.
+    """
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    logits = torch.bmm(q, k.transpose(1, 2)).to(exact).mul_(scale)
+    if bias is not None:
+        logits += bias
+    if skip is not None:
+        cells = logits.unflatten(2, (-1, CELL))
+        local = cells.amax(3)
+        running = torch.cat([local[..., :1], local[..., :-1]], 2).cummax(2).values
+        below = local <= running - skip[:, None, None]
+        below |= past[..., None]
+        below[..., 0] = below[..., -1] = False
+        cells.masked_fill_(below.all(1)[:, None, :, None], -math.inf)
+    lse = torch.logsumexp(logits, -1)
+    weights = torch.exp(logits - lse.masked_fill(lse.isneginf(), 0.0)[..., None])
     return torch.bmm(weights.to(v.dtype), v), lse
