@@ -26,6 +26,10 @@ class Either(Policy):
         """Return the combination of both policies of that layer."""
         return Either(self.first.for_layer(layer), self.second.for_layer(layer))
 
+    def for_step(self, step: int) -> Policy:
+        """Return the combination of both policies of that step."""
+        return Either(self.first.for_step(step), self.second.for_step(step))
+
     def scoring_cost(self, layout: BlockLayout) -> float:
         """Return the sum of both costs."""
         return self.first.scoring_cost(layout) + self.second.scoring_cost(layout)
@@ -48,6 +52,10 @@ class Both(Policy):
     def for_layer(self, layer: int) -> Policy:
         """Return the combination of both policies of that layer."""
         return Both(self.first.for_layer(layer), self.second.for_layer(layer))
+
+    def for_step(self, step: int) -> Policy:
+        """Return the combination of both policies of that step."""
+        return Both(self.first.for_step(step), self.second.for_step(step))
 
     def scoring_cost(self, layout: BlockLayout) -> float:
         """Return the sum of both costs."""
