@@ -48,7 +48,8 @@ def environment() -> dict[str, Any]:
     """Return what the numbers depend on."""
     git = ["git", "-C", str(Path(__file__).parent)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
-    paths = [f"../src/foveal/attention/{name}" for name in ("quantize", "prepare", "block_sparse")]
+    names = ("precision.py", "quantize", "prepare", "block_sparse/quantized.py")
+    paths = [f"../src/foveal/attention/{name}" for name in names]
     dirty = subprocess.run(
         [*git, "status", "--porcelain", "--", *paths], capture_output=True, text=True
     ).stdout
