@@ -186,9 +186,7 @@ class Spans(Policy):
         return num_keys
 
     @classmethod
-    def from_json(
-        cls, path: str | Path, *, num_tokens: int | None = None, sink: int = CELL
-    ) -> "Spans":
+    def load(cls, path: str | Path, *, num_tokens: int | None = None, sink: int = CELL) -> "Spans":
         """Read `{"alphas": [[...], ...], "betas": [[...], ...]}`: per layer, a rule per head.
 
         Args:
@@ -199,36 +197,36 @@ class Spans(Policy):
         Raises: ArgumentError: the file is missing, too large, no JSON, or holds anything but equal
             numbers of finite numbers per layer. Says where.
         """
-        path = read_input(path, what="Spans.from_json")
+        path = read_input(path, what="Spans.load")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise ArgumentError(
-                f"Spans.from_json: {path} has {size} bytes, must have at most {MAX_FILE_BYTES}; "
+                f"Spans.load: {path} has {size} bytes, must have at most {MAX_FILE_BYTES}; "
                 "it is no file of rules"
             )
         try:
             found: Any = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise ArgumentError(
-                f"Spans.from_json: {path} is no JSON ({type(error).__name__}); make it anew"
+                f"Spans.load: {path} is no JSON ({type(error).__name__}); make it anew"
             ) from error
         if not isinstance(found, dict) or set(cast("dict[str, Any]", found)) != {"alphas", "betas"}:
             raise ArgumentError(
-                f"Spans.from_json: {path} must hold an object with alphas and betas, no more; "
+                f"Spans.load: {path} must hold an object with alphas and betas, no more; "
                 "see docs/attention/moa.md"
             )
         rules = {name: _read_rules(path, name, found[name]) for name in ("alphas", "betas")}
         return cls(rules["alphas"], rules["betas"], num_tokens=num_tokens, sink=sink)
 
-    def to_json(self, path: str | Path) -> None:
-        """Write the rules as `from_json` reads them; `num_tokens` and `sink` are not part of it.
+    def save(self, path: str | Path) -> None:
+        """Write the rules as `load` reads them; `num_tokens` and `sink` are not part of it.
 
         Raises: ArgumentError: the rules are the same for all layers, however many; or `path`
             cannot be written.
         """
         if self.num_layers is None:
             raise ArgumentError(
-                "Spans.to_json: alphas holds one rule per head for all layers, must hold one tuple "
+                "Spans.save: alphas holds one rule per head for all layers, must hold one tuple "
                 "per layer; repeat it: (alphas,) * num_layers"
             )
         write_json(path, {"alphas": self.alphas, "betas": self.betas})
@@ -266,7 +264,7 @@ def _read_rules(path: Path, name: str, value: Any) -> tuple[tuple[float, ...], .
     layers = cast("list[Any]", value)
     if not isinstance(value, list) or not all(isinstance(layer, list) for layer in layers):
         raise ArgumentError(
-            f"Spans.from_json: {name} in {path} is {value!r:.60}, must be a list of one list per "
+            f"Spans.load: {name} in {path} is {value!r:.60}, must be a list of one list per "
             "layer; wrap the rules of a single layer once more"
         )
     return tuple(tuple(cast("list[float]", layer)) for layer in layers)

@@ -37,7 +37,8 @@ class Sparge(Policy):
         top_k: Fraction in (0, 1] of the cells *that the row may see*, rounded up; one or a tuple.
         similarity: A cell is judged by its mean when the mean cosine of its pairs of tokens is
             above this, in [-1, 1]; one or a tuple. That mean is never negative, so a negative
-            value switches the test off; 1 keeps everything.
+            value, as the default of the released code, switches the test off; 1 keeps everything.
+            Video has about 0.5; smoothed keys of text often stay below 0.4.
         skip_threshold: Second stage, nats, at least 0; one, a tuple, or None for never. A kernel
             skips a kept cell when in all its 64 rows the largest logit is at most the running
             maximum less this. Each skipped key had a weight of at most exp(-skip_threshold). The
@@ -47,8 +48,8 @@ class Sparge(Policy):
         keep_sink: Always keep the cell of the first keys.
         smooth_k: Subtract the mean key before the similarity test. It shifts a row's scores by one
             constant, so it changes the test and nothing else.
-        num_dense_first: Leading tokens (text, first frame) whose rows and columns stay whole.
-        num_dense_last: Trailing tokens whose rows and columns stay whole.
+        num_whole_first: Leading tokens (text, first frame) whose rows and columns stay whole.
+        num_whole_last: Trailing tokens whose rows and columns stay whole.
         num_dense_layers: First layers of a model that keep everything, through `for_layer`.
         num_dense_steps: First steps of a diffusion that keep everything, through `for_step`.
         dense_below: Keys below which everything is kept and nothing skipped.
@@ -64,13 +65,13 @@ class Sparge(Policy):
 
     threshold: PerHead | None = None
     top_k: PerHead | None = None
-    similarity: PerHead = 0.6
+    similarity: PerHead = -0.1
     skip_threshold: PerHead | None = None
     include_crossing: bool = True
     keep_sink: bool = True
     smooth_k: bool = True
-    num_dense_first: int = 0
-    num_dense_last: int = 0
+    num_whole_first: int = 0
+    num_whole_last: int = 0
     num_dense_layers: int = 0
     num_dense_steps: int = 0
     dense_below: int = 1024
@@ -89,7 +90,7 @@ class Sparge(Policy):
             )
         _check("threshold", self.threshold, lambda x: 0 <= x <= 1, "lie in [0, 1]; use 0.95")
         _check("top_k", self.top_k, lambda x: 0 < x <= 1, "lie in (0, 1]; use 0.5")
-        _check("similarity", self.similarity, lambda x: -1 <= x <= 1, "lie in [-1, 1]; use 0.6")
+        _check("similarity", self.similarity, lambda x: -1 <= x <= 1, "lie in [-1, 1]; use -0.1")
         _check(
             "skip_threshold",
             self.skip_threshold,
@@ -97,15 +98,16 @@ class Sparge(Policy):
             "be finite and >= 0, in nats; use 10.0, or None for never",
         )
         for name in (
-            "num_dense_first",
-            "num_dense_last",
+            "num_whole_first",
+            "num_whole_last",
             "num_dense_layers",
             "num_dense_steps",
             "dense_below",
         ):
-            if getattr(self, name) < 0:
+            value: object = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
                 raise ArgumentError(
-                    f"Sparge: {name} is {getattr(self, name)}, must be >= 0; use 0 for none"
+                    f"Sparge: {name} is {value}, must be a whole number >= 0; use 0 for none"
                 )
 
     def for_layer(self, layer: int) -> Policy:
@@ -242,9 +244,11 @@ class Sparge(Policy):
         # Key position of the first and last query of each row; ends are aligned when s != t.
         low = (torch.arange(rows, device=device)[:, None] + first) * CELL + (t - s)
         high = (low + CELL).clamp_max(t) - 1
-        forced = (left < self.num_dense_first) | (low < self.num_dense_first)
-        if self.num_dense_last:
-            stop = t - self.num_dense_last
+        forced = torch.zeros(rows, left.shape[1], dtype=torch.bool, device=device)
+        if self.num_whole_first:
+            forced = forced | (left < self.num_whole_first) | (low < self.num_whole_first)
+        if self.num_whole_last:
+            stop = t - self.num_whole_last
             forced = forced | (left + CELL > stop) | (high >= stop)
         if self.keep_sink:
             forced = forced | (left == 0)
