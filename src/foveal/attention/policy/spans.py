@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 4 << 20
 _LONGEST = 2**40
 """Tokens; no rule and no length may be above."""
 
-Rules = tuple[float, ...] | tuple[tuple[float, ...], ...]
+Rules = tuple[float | int, ...] | tuple[tuple[float | int, ...], ...]
 """One number per KV head, for all layers alike; or one such tuple per layer."""
 
 
@@ -216,6 +216,8 @@ class Spans(Policy):
                 "see docs/attention/moa.md"
             )
         rules = {name: _read_rules(path, name, found[name]) for name in ("alphas", "betas")}
+        for name, value in rules.items():
+            _check_rules(name, value)
         return cls(rules["alphas"], rules["betas"], num_tokens=num_tokens, sink=sink)
 
     def save(self, path: str | Path) -> None:
@@ -260,11 +262,11 @@ def _shape(rules: Rules) -> tuple[int, ...]:
     return (len(rules), len(first)) if isinstance(first, tuple) else (len(rules),)
 
 
-def _read_rules(path: Path, name: str, value: Any) -> tuple[tuple[float, ...], ...]:
+def _read_rules(path: Path, name: str, value: Any) -> tuple[tuple[Any, ...], ...]:
     layers = cast("list[Any]", value)
     if not isinstance(value, list) or not all(isinstance(layer, list) for layer in layers):
         raise ArgumentError(
             f"Spans.load: {name} in {path} is {value!r:.60}, must be a list of one list per "
             "layer; wrap the rules of a single layer once more"
         )
-    return tuple(tuple(cast("list[float]", layer)) for layer in layers)
+    return tuple(tuple(layer) for layer in layers)

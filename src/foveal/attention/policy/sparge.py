@@ -18,7 +18,7 @@ from foveal.attention.score.pooled import (
 )
 from foveal.errors import ArgumentError
 
-PerHead = float | tuple[float, ...]
+PerHead = float | int | tuple[float | int, ...]
 """One value for all query heads, or one per query head."""
 
 
