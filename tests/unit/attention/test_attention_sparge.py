@@ -89,6 +89,9 @@ def test_top_k_is_a_fraction_of_the_cells_that_a_row_sees():
     # One more where the diagonal cell was not among the chosen.
     assert bool(((count == wanted) | (count == wanted + 1)).all())
     assert bool((count == wanted).any())
+    # 0.07 * 100 is a little more than 7 in floating point.
+    long = torch.randn(2, 1, 1, 6400, 2)
+    assert _kept(*long, top_k=0.07)[0, 0].sum(-1).tolist() == [7] * 100
     # Of all cells it would be 6 for every row, so that the first six rows would be dense.
     assert count[5] < 6
 

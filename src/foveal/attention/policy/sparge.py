@@ -214,7 +214,10 @@ class Sparge(Policy):
     def _heaviest(
         self, scores: Float[Tensor, "b h n m"], num_visible: Int[Tensor, " n"]
     ) -> Bool[Tensor, "b h n m"]:
-        """Choose by falling score, of equals the earlier cell; at least one where one is finite."""
+        """Choose at least one cell by falling score, of equals the earlier.
+
+        Cells of score -inf may be among them: they are kept anyway, or not visible.
+        """
         h, m = scores.shape[1], scores.shape[3]
         ranked, order = scores.sort(dim=-1, descending=True, stable=True)
         wanted = self.threshold if self.top_k is None else self.top_k
@@ -232,7 +235,6 @@ class Sparge(Policy):
             needed = mass[..., -1:] * fraction[:, None, None].float()
             take = mass - weights < needed if self.include_crossing else mass <= needed
         take[..., 0] = True
-        take &= ranked > -math.inf
         chosen = torch.zeros_like(take).scatter_(-1, order, take)
         return chosen | (fraction >= 1)[:, None, None]
 
