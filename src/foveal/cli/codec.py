@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from foveal._core.files import atomic_write, check_folder, read_input, write_bytes
-from foveal.cli.common import Json, Options, emit, inputs, is_video, parse_options, reporter
+from foveal.cli.common import (
+    Json,
+    Options,
+    emit,
+    inputs,
+    is_video,
+    parse_options,
+    path_argument,
+    path_option,
+    reporter,
+)
 from foveal.errors import ArgumentError, BitstreamError
 
 _BATCH = 16
@@ -91,8 +99,8 @@ def _payload(source: Path) -> bytes:
 
 
 def encode(
-    source: Annotated[Path, typer.Argument(help="Image, folder or video.")],
-    target: Annotated[Path, typer.Argument(help="Stream to write, .fvl")],
+    source: Annotated[Path, path_argument("Image, folder or video.")],
+    target: Annotated[Path, path_argument("Stream to write, .fvl")],
     option: Options = None,
     as_json: Json = False,
 ) -> None:
@@ -125,9 +133,9 @@ def encode(
 
 
 def decode(
-    source: Annotated[Path, typer.Argument(help="Stream, .fvl")],
+    source: Annotated[Path, path_argument("Stream, .fvl")],
     features: Annotated[
-        Path | None, typer.Option("--features", help="Write the features here, .safetensors")
+        Path | None, path_option("--features", "Write the features here, .safetensors")
     ] = None,
     option: Options = None,
     as_json: Json = False,
@@ -166,7 +174,7 @@ def decode(
 
 
 def inspect(
-    source: Annotated[Path, typer.Argument(help="Stream, .fvl")],
+    source: Annotated[Path, path_argument("Stream, .fvl")],
     as_json: Json = False,
 ) -> None:
     """Say what a stream holds and where its bytes go, without decoding it."""

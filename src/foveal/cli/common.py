@@ -19,6 +19,23 @@ Options = Annotated[
 T = TypeVar("T")
 
 
+def _path(text: str | Path) -> Path:
+    """Refuse the empty path, which `Path` takes for the current folder."""
+    if text == "":
+        raise typer.BadParameter("it is empty, must be a path; for the current folder give '.'")
+    return Path(text)
+
+
+def path_argument(text: str) -> Any:
+    """Return a positional path that may not be empty."""
+    return typer.Argument(help=text, parser=_path)
+
+
+def path_option(name: str, text: str) -> Any:
+    """Return a path option that may not be empty."""
+    return typer.Option(name, help=text, parser=_path)
+
+
 def parse_options(cls: type[T], options: list[str] | None) -> T:
     """Fill a method's dataclass from `name=value` strings.
 

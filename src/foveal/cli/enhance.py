@@ -8,7 +8,16 @@ import typer
 
 from foveal._core.files import check_folder
 from foveal._core.formats import written_video_suffix
-from foveal.cli.common import Json, Options, emit, inputs, is_video, parse_options, reporter
+from foveal.cli.common import (
+    Json,
+    Options,
+    emit,
+    inputs,
+    is_video,
+    parse_options,
+    path_argument,
+    reporter,
+)
 from foveal.errors import ArgumentError
 
 
@@ -21,8 +30,8 @@ class SaccOptions:
 
 
 def enhance(
-    source: Annotated[Path, typer.Argument(help="Image, folder or video.")],
-    target: Annotated[Path, typer.Argument(help="Output file, or folder for a folder.")],
+    source: Annotated[Path, path_argument("Image, folder or video.")],
+    target: Annotated[Path, path_argument("Output file, or folder for a folder.")],
     method: Annotated[str, typer.Option("-m", "--method", help="sacc")] = "sacc",
     option: Options = None,
     overwrite: Annotated[

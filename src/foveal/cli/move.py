@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from foveal._core.files import check_folder, write_text
-from foveal.cli.common import Json, Options, emit, parse_options, reporter
+from foveal.cli.common import Json, Options, emit, parse_options, path_argument, reporter
 from foveal.errors import ArgumentError
 
 _SUFFIXES = (".bvh", ".glb", ".npz", ".html")
@@ -24,7 +24,7 @@ class MoveOptions:
 
 def move(
     instruction: Annotated[str, typer.Argument(help='For example "bow and then wave".')],
-    target: Annotated[Path, typer.Argument(help=f"Output file: {', '.join(_SUFFIXES)}")],
+    target: Annotated[Path, path_argument(f"Output file: {', '.join(_SUFFIXES)}")],
     option: Options = None,
     as_json: Json = False,
 ) -> None:

@@ -4,12 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from foveal._core.files import check_folder, write_bytes, write_json, write_text
 from foveal._core.formats import written_video_suffix
 from foveal.cli.codec import features_of
-from foveal.cli.common import Json, Options, emit, inputs, is_video, parse_options
+from foveal.cli.common import (
+    Json,
+    Options,
+    emit,
+    inputs,
+    is_video,
+    parse_options,
+    path_argument,
+    path_option,
+)
 from foveal.cli.enhance import enhance_file
 from foveal.errors import ArgumentError
 
@@ -23,8 +30,8 @@ class RunOptions:
 
 
 def run(
-    source: Annotated[Path, typer.Argument(help="Image, folder or video.")],
-    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("out/run"),
+    source: Annotated[Path, path_argument("Image, folder or video.")],
+    out: Annotated[Path, path_option("--out", "Output folder.")] = Path("out/run"),
     option: Options = None,
     as_json: Json = False,
 ) -> None:

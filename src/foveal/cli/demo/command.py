@@ -12,7 +12,7 @@ import typer
 
 from foveal import __version__
 from foveal._core.files import ensure_dir, write_json, write_text
-from foveal.cli.common import Json
+from foveal.cli.common import Json, path_option
 from foveal.errors import ArgumentError
 
 NOTICE = (
@@ -25,7 +25,7 @@ NOTICE = (
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("out/demo"),
+    out: Annotated[Path, path_option("--out", "Output folder.")] = Path("out/demo"),
     full: Annotated[bool, typer.Option("--full", help="Read 8192 tokens, not 4096.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Smallest run: one draw, 512 tokens.")
