@@ -267,10 +267,11 @@ class FeatureCodec(nn.Module):
                 f"FeatureCodec.load: format is {config.get('format')!r}, must be {FORMAT!r} with "
                 "all sizes; give a file written by FeatureCodec.save"
             )
-        model = cls(CodecConfig(**{name: config[name] for name in names}))
+        with torch.device("meta"):  # the sizes are the file's word: no memory before they fit
+            model = cls(CodecConfig(**{name: config[name] for name in names}))
         state = {k[4:]: v.float() for k, v in tensors.items() if k.startswith("net.")}
         try:
-            model.load_state_dict(state)
+            model.load_state_dict(state, assign=True)
         except RuntimeError as error:
             raise ArgumentError(
                 f"FeatureCodec.load: path is {str(path)!r}, whose tensors do not fit its "

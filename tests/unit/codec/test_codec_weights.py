@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from foveal import codec
-from foveal._core.weights import packaged
+from foveal._core.weights import load_weights, packaged, save_weights
 from foveal.errors import ArgumentError
 
 NAME = "codec-efficientnet-lite0"
@@ -38,3 +38,18 @@ def test_damaged_codec_is_refused(tmp_path: Path) -> None:
     shutil.copy(source.with_suffix(".json"), path.with_suffix(".json"))
     with pytest.raises(ArgumentError, match="SHA-256"):
         codec.load(path)
+
+
+def test_declared_sizes_take_no_memory_before_they_fit(tmp_path: Path) -> None:
+    """A small file may declare a codebook of 275 GB: the shapes are compared first."""
+    config, tensors = load_weights(packaged(NAME))
+    config |= {"in_size": 256, "latent_channels": 1024, "codewords": 4096}
+    save_weights(tmp_path / "m.safetensors", tensors, config)
+    with pytest.raises(ArgumentError, match="do not fit"):
+        codec.load(tmp_path / "m.safetensors")
+
+
+def test_a_loaded_codec_can_be_trained_on() -> None:
+    model = codec.load("efficientnet-lite0")
+    assert {p.device.type for p in model.state_dict().values()} == {"cpu"}
+    assert all(p.requires_grad for p in model.parameters())
