@@ -67,15 +67,19 @@ def smooth_field(frames: int, height: int, width: int) -> tuple[Tensor, tuple[in
 
 
 def projections(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return q, k, v: projections of standardized features; q and k share most of theirs."""
+    """Return q, k, v: projections of standardized features; q and k share most of theirs.
+
+    Queries and keys have one length, as behind the QK normalization of video transformers; a
+    token's logit with itself is about 16.
+    """
     random = torch.Generator().manual_seed(1)
     x = (x - x.mean(0)) / x.std()
     shared, own, value = (
         torch.randn(x.shape[1], WIDTH, generator=random) / math.sqrt(x.shape[1]) for _ in range(3)
     )
-    q, k, v = x @ shared, x @ (shared + 0.3 * own), x @ value
-    size = math.sqrt(math.sqrt(WIDTH) * 12 / float((q * k).sum(1).mean()))
-    return tuple(y[None, None] for y in (q * size, k * size, v))  # type: ignore[return-value]
+    q, k = (torch.nn.functional.normalize(x @ w, dim=1) for w in (shared, shared + 0.3 * own))
+    size = math.sqrt(16 * math.sqrt(WIDTH))
+    return (q * size)[None, None], (k * size)[None, None], (x @ value)[None, None]
 
 
 def measure(x: Tensor, grid: tuple[int, int, int], name: str) -> list[dict[str, Any]]:

@@ -209,6 +209,15 @@ def test_numbers_that_say_nothing_keep_their_cells_and_harm_no_other_head(which,
     assert bool(kept.any(-1).all())
 
 
+def test_rows_whose_scores_overflow_are_kept_whole():
+    q, k = _blocks(640, h=1)
+    scores = q.unflatten(2, (-1, 64)).mean(3) @ k.unflatten(2, (-1, 64)).mean(3).transpose(2, 3)
+    over = (scores[0, 0] > 3.4).any(-1)
+    kept = _kept(q, k, threshold=0.5, scale=1e38, smooth_k=False)[0, 0]
+    assert torch.equal(kept.all(-1), over)
+    assert bool(over.any())
+
+
 def test_cells_of_zeros_are_unlike_anything():
     q, k = _blocks(320, h=1)
     k[:, :, 64:128] = 0
