@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveal._core.deep_images import encode_png, encode_tiff
 from foveal._core.files import atomic_write, read_input
-from foveal._core.formats import IMAGE_SUFFIXES
+from foveal._core.formats import ALPHA_SUFFIXES, DEEP_SUFFIXES, IMAGE_SUFFIXES
 from foveal._core.lazy import require
 from foveal.errors import ArgumentError, MediaError, ShapeError, UnsupportedError
 
@@ -23,7 +24,8 @@ MAX_PIXELS = 178_000_000
 
 _MAX_JPEG_SIDE = 65500  # beyond it the encoder prints a line of its own and breaks off
 
-_BITS_PER_SAMPLE = 258  # TIFF tag
+_BITS_PER_SAMPLE, _EXTRA_SAMPLES = 258, 338  # TIFF tags
+_NOT_MULTIPLIED = (2,)  # of the extra samples: opacity by which the colours are not multiplied
 
 _DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, RuntimeError, LookupError, EOFError,
@@ -56,7 +58,8 @@ def read_image(path: str | Path) -> Float[Tensor, "3 height width"]:
     Raises:
         ArgumentError: the file is missing, a folder or empty.
         MediaError: it is not an image, is truncated, or is larger than 178 megapixels.
-        UnsupportedError: it has several frames, or a kind of pixel that is not read.
+        UnsupportedError: it has several frames, a kind of pixel that is not read, or over 8 bits
+            and an ICC profile.
     """
     return read_picture(path).pixels
 
@@ -102,6 +105,8 @@ def _read_picture(path: Path) -> Picture:
             f"image: {path} has 32-bit pixels from {image.getextrema()[0]} to "
             f"{image.getextrema()[1]}, must be within 0..65535; save it with 16 bits"
         )
+    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        _refuse_profile(path, profile)
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         grey = torch.from_numpy(np.asarray(image).astype(np.float32) / 65535).clamp(0, 1)
         return Picture(grey.expand(3, -1, -1).contiguous(), None, 16)
@@ -115,12 +120,22 @@ def _read_picture(path: Path) -> Picture:
                 f"{grey.max():.3g}, must be within 0..1; scale it"
             )
         return Picture(grey.expand(3, -1, -1).contiguous(), None, 16)
-    alpha = None
+    alpha, is_grey = None, image.mode in ("1", "L", "LA", "La")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = torch.from_numpy(np.array(image.getchannel("A"))).float()[None] / 255
+    if is_grey:  # what a profile of grey is for
+        image = image.convert("L")
     image = _to_srgb(image, profile).convert("RGB")
     return Picture(_to_tensor(np.array(image), 255), alpha, 8)
+
+
+def _refuse_profile(path: Path, profile: bytes | None) -> None:
+    if profile:
+        raise UnsupportedError(
+            f"image: {path} has over 8 bits and an ICC profile, which cannot be converted without "
+            "loss here; save it as sRGB first"
+        )
 
 
 def _to_tensor(array: Any, top: int) -> Tensor:
@@ -152,14 +167,16 @@ def _is_deep_png(path: Path) -> bool:
 
 
 def _is_deep_tiff(path: Path, opened: Any) -> bool:
-    """Whether `path` is a 16-bit RGB TIFF, which Pillow would reduce to 8 bit; others raise."""
-    bits = getattr(opened, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+    """Whether `path` is a 16-bit colour TIFF, which Pillow would reduce to 8 bit; others raise."""
+    tags = getattr(opened, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (8,))
     if max(bits) <= 8 or opened.mode not in ("RGB", "RGBA", "RGBX", "CMYK"):
         return False
-    if opened.mode != "RGB" or set(bits) != {16}:
+    plain = opened.mode == "RGBA" and tuple(tags.get(_EXTRA_SAMPLES, ())) == _NOT_MULTIPLIED
+    if not (opened.mode == "RGB" or plain) or set(bits) != {16}:
         raise UnsupportedError(
-            f"image: {path} is a TIFF of {opened.mode} with {max(bits)} bits, must be RGB with 16 "
-            "or any with 8; save it as a 16-bit PNG"
+            f"image: {path} is a TIFF of {opened.mode} with {max(bits)} bits, must be RGB (with "
+            "alpha that is not premultiplied) with 16, or any with 8; save it as a 16-bit PNG"
         )
     return True
 
@@ -168,11 +185,7 @@ def _read_deep(path: Path, opened: Any) -> Picture:
     av = require("av", "video", "reading a 16-bit image")
     from PIL import ExifTags
 
-    if opened.info.get("icc_profile"):
-        raise UnsupportedError(
-            f"image: {path} has 16 bits and an ICC profile, which cannot be converted without loss "
-            "here; save it as sRGB first"
-        )
+    _refuse_profile(path, opened.info.get("icc_profile"))
     try:
         with av.open(str(path)) as container:
             frame = next(container.decode(video=0))
@@ -215,8 +228,8 @@ def write_image(
     Args:
         path: Target, with one of `IMAGE_SUFFIXES`.
         image: In [0, 1]; values outside are clipped.
-        alpha: Opacity in [0, 1]; PNG, WebP and AVIF only.
-        bit_depth: 8, or 16 for PNG.
+        alpha: Opacity in [0, 1]; PNG, TIFF, WebP and AVIF only.
+        bit_depth: 8, or 16 for PNG and TIFF.
         quality: Of the lossy formats, 0 to 100.
 
     Raises:
@@ -236,18 +249,20 @@ def write_image(
         raise ShapeError(f"write_image: image has shape {tuple(image.shape)}, must be (3, h, w)")
     if not torch.isfinite(image).all():
         raise ArgumentError("write_image: image holds NaN or infinity, must be finite")
-    if alpha is not None and suffix not in (".png", ".webp", ".avif"):
+    if alpha is not None and suffix not in ALPHA_SUFFIXES:
         raise ArgumentError(f"write_image: alpha cannot be stored in {suffix}; write a .png")
-    if bit_depth not in (8, 16) or (bit_depth == 16 and suffix != ".png"):
+    if bit_depth not in (8, 16) or (bit_depth == 16 and suffix not in DEEP_SUFFIXES):
         raise ArgumentError(
-            f"write_image: bit_depth is {bit_depth} for {suffix}, must be 8, or 16 for .png"
+            f"write_image: bit_depth is {bit_depth} for {suffix}, must be 8, or 16 for one of "
+            f"{sorted(DEEP_SUFFIXES)}"
         )
     planes = image if alpha is None else torch.cat([image, alpha.to(image)])
     top = 255 if bit_depth == 8 else 65535
     array = (planes.detach().float().clamp(0, 1) * top).round().permute(1, 2, 0).cpu().numpy()
     with atomic_write(path) as temporary:
         if bit_depth == 16:
-            temporary.write_bytes(_encode_deep_png(array.astype(np.uint16)))
+            encode_deep = encode_png if suffix == ".png" else encode_tiff
+            temporary.write_bytes(encode_deep(array.astype(np.uint16)))
             return
         pillow = Image.fromarray(array.astype(np.uint8))
         extra: dict[str, Any] = (
@@ -264,26 +279,3 @@ def write_image(
                 f"write_image: {suffix} cannot hold {pillow.width} x {pillow.height} pixels "
                 f"({error}); write a .png"
             ) from error
-
-
-def _encode_deep_png(array: Any) -> bytes:
-    """A 16-bit PNG: three chunks, filter 0 (Pillow cannot write 16-bit colour)."""
-    import zlib
-
-    height, width, channels = array.shape
-    rows = array.astype(">u2").tobytes()
-    stride = width * channels * 2
-    body = b"".join(b"\0" + rows[i * stride : (i + 1) * stride] for i in range(height))
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(body, 6))
-        + chunk(b"IEND", b"")
-    )

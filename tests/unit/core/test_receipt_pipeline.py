@@ -134,3 +134,13 @@ def test_bootstrap_resamples_groups_as_a_whole() -> None:
     assert grouped.high - grouped.low > 2 * (single.high - single.low)
     with pytest.raises(ArgumentError, match="equal"):
         paired_bootstrap([1.0], [1.0, 2.0])
+
+
+def test_a_wrong_row_does_not_hide_among_right_ones():
+    truth = torch.randn(5000, 8, dtype=torch.float64)
+    same = truth + 1e-3 * torch.randn(5000, 8, dtype=torch.float64)
+    fast = same.clone()
+    assert_as_accurate(fast, same, truth)
+    fast[17] += 0.02
+    with pytest.raises(AssertionError, match="one row"):
+        assert_as_accurate(fast, same, truth)
