@@ -20,8 +20,10 @@ from foveal._core.lazy import require
 from foveal.attention.attend import check_precision
 from foveal.attention.block_sparse.api import block_sparse_attention, choose_impl
 from foveal.attention.block_sparse.dense import dense_attention
+from foveal.attention.block_sparse.quantized import quantized_attention
 from foveal.attention.layout import BlockLayout
 from foveal.attention.policy.base import Policy
+from foveal.attention.precision import Sage
 from foveal.errors import ArgumentError, UnsupportedError
 from foveal.receipt import Receipt
 
@@ -45,9 +47,10 @@ class _LayerRecord:
 class Handle:
     """What an attached model computed so far. Made by `attach`; readable during and after it."""
 
-    def __init__(self, policy: Policy | None, seed: int) -> None:
+    def __init__(self, policy: Policy | None, precision: Sage | None, seed: int) -> None:
         """Start with nothing counted."""
         self._policy = policy
+        self._precision = precision
         self._seed = seed
         self._layers: dict[int, _LayerRecord] = {}
         self._dense: Counter[str] = Counter()
@@ -64,7 +67,7 @@ class Handle:
         dense and not in `spent` and `full`. `details` holds the density per layer, the cost of
         choosing cells in the same unit, the calls that went dense by reason, seconds, and under
         "impl" how many prefills each implementation ran: "cpu" is plain torch on any device (see
-        "device"), "dense" is torch SDPA.
+        "device"), "dense" is torch SDPA, "quantized" emulates the formats of `precision`.
 
         Raises: ArgumentError: no prefill ran.
         """
@@ -91,6 +94,7 @@ class Handle:
             seconds=self._seconds["select"] + self._seconds["attend"],
             details={
                 "policy": repr(self._policy),
+                "precision": repr(self._precision),
                 "impl": dict(self._impls),
                 "device": str(self._device),
                 "density_per_layer": means,
@@ -223,8 +227,12 @@ class Handle:
             layout = policy.layout(q, k, causal=causal, scale=scale)
             layout = layout.with_span(span)
         middle = _clock(q.device)
-        impl = choose_impl(layout)
-        out = block_sparse_attention(q, k, v, layout, scale=scale, impl=impl)
+        if self._precision is None:
+            impl = choose_impl(layout)
+            out = block_sparse_attention(q, k, v, layout, scale=scale, impl=impl)
+        else:
+            impl = "quantized"
+            out = quantized_attention(q, k, v, layout, precision=self._precision, scale=scale)
         end = _clock(q.device)
         self._impls[impl] += 1
         self._device = q.device
@@ -236,7 +244,7 @@ class Handle:
         layer.densities.append(layout.density)
         if policy is not None:
             layer.scoring += policy.scoring_cost(layout)
-        if kept == full:
+        if kept == full and self._precision is None:
             self._dense["every cell kept" if self._policy else "no policy"] += 1
             layer.losses.append(torch.zeros((), device=q.device))
         else:
@@ -352,7 +360,7 @@ def _mask(
 
 @contextlib.contextmanager
 def attach(
-    model: nn.Module, *, policy: Policy | None, precision: None = None, seed: int = 0
+    model: nn.Module, *, policy: Policy | None, precision: Sage | None = None, seed: int = 0
 ) -> Generator[Handle, None, None]:
     """Run a transformers model with sparse prefill attention inside the `with` block.
 
@@ -365,7 +373,8 @@ def attach(
     Args:
         model: A transformers model whose attention goes through `AttentionInterface`.
         policy: Chooses the cells, per layer and call. None runs dense, counted and timed.
-        precision: None. Quantised attention is not part of this version.
+        precision: `Sage(...)` quantizes prefills, for inference only; None computes in the dtype of
+            the model. Calls that go dense with a 4-D mask, and decoding, are not quantized.
         seed: Seed of the query rows on which the loss is measured.
 
     Yields: A handle with `.receipt`, `.density` and `.layouts(layer)`.
@@ -391,7 +400,7 @@ def attach(
         raise UnsupportedError(
             "attach: another attach is active, must be the only one; leave its with block first"
         )
-    handle = Handle(policy, seed)
+    handle = Handle(policy, precision, seed)
     copies: dict[int, Any] = {}
     originals: list[tuple[nn.Module, str, Any]] = []
     try:

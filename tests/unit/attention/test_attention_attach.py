@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from foveal.attention import Handle, Window, XAttention, attach
-from foveal.errors import UnsupportedError
+from foveal.attention import Handle, Sage, Window, XAttention, attach
+from foveal.errors import ArgumentError, UnsupportedError
 
 transformers = pytest.importorskip("transformers")
 
@@ -152,7 +152,7 @@ def test_loss_over_all_rows_is_the_relative_error():
     random = torch.Generator().manual_seed(0)
     q = torch.randn(2, 4, 150, 8, generator=random)
     k, v = (torch.randn(2, 2, 150, 8, generator=random) for _ in range(2))
-    handle = Handle(SPARSE, 0)
+    handle = Handle(SPARSE, None, 0)
     layout = Window(sink=0, window=1).layout(q, k)
     out = attend(q, k, v, policy=Window(sink=0, window=1))
     exact = attend(q, k, v)
@@ -282,3 +282,29 @@ def test_smollm2_reads_512_tokens_almost_alike():
     assert found.block_map.shape == (8, 8)
     assert found.receipt.details["impl"] == {"cpu": 30}
     assert "512 tokens" in said[1]
+
+
+@pytest.mark.parametrize("policy", [None, XAttention(stride=8, threshold=0.6, dense_below=0)])
+def test_precision_quantizes_prefills_and_is_measured(policy):
+    model, tokens = _model(), _tokens()
+    with torch.no_grad():
+        dense = model(tokens).logits
+        with attach(model, policy=policy, precision=Sage("int8-fp8")) as handle:
+            quantized = model(tokens).logits
+    assert not torch.equal(quantized, dense)
+    receipt = handle.receipt
+    assert receipt.details["impl"] == {"quantized": 2}
+    assert receipt.details["precision"].startswith("Sage(mode='int8-fp8'")
+    assert receipt.loss is not None
+    if policy is None:
+        assert 0 < receipt.loss < 0.1
+        assert receipt.spent == receipt.full
+        torch.testing.assert_close(quantized, dense, rtol=0.1, atol=0.02)
+
+
+def test_precision_must_be_one():
+    with (
+        pytest.raises(ArgumentError, match="precision"),
+        attach(_model(), policy=None, precision="int8"),
+    ):
+        pass

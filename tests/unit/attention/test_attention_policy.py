@@ -102,7 +102,7 @@ def test_errors_name_the_argument():
         attend(q, k.new_zeros(1, 3, 128, 32), k)
     with pytest.raises(ArgumentError, match="v is torch.float64"):
         attend(q, k, k.double())
-    with pytest.raises(UnsupportedError, match="precision is 'int8'"):
+    with pytest.raises(ArgumentError, match="precision is 'int8'"):
         attend(q, k, k, precision="int8")
     with pytest.raises(ArgumentError, match="stride is 24"):
         XAttention(stride=24)

@@ -29,6 +29,26 @@ def choose_impl(
     return "dense" if layout.skip_threshold is None and layout.is_full else "cpu"
 
 
+def check_qkv(fn: str, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raise ShapeError or ArgumentError unless q, k and v fit each other."""
+    check_sizes(fn, q, k)
+    if v.ndim != 4 or v.shape[:3] != k.shape[:3]:
+        raise ShapeError(
+            f"{fn}: v has shape {tuple(v.shape)}, must be {tuple(k.shape[:3])} + (e,); "
+            "pass the values of the same keys"
+        )
+    for name, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype or x.device != q.device:
+            raise ArgumentError(
+                f"{fn}: {name} is {x.dtype} on {x.device}, must be {q.dtype} on {q.device} as q; "
+                "convert it"
+            )
+    if not q.is_floating_point():
+        raise ArgumentError(
+            f"{fn}: q is {q.dtype}, must be float16, bfloat16, float32 or float64; convert q, k, v"
+        )
+
+
 def check_attn_mask(fn: str, mask: Tensor, q: Tensor, k: Tensor) -> None:
     """Raise unless `mask` is bool or floating and broadcasts to (b, h, s, t)."""
     wanted = (*q.shape[:3], k.shape[2])
@@ -112,9 +132,10 @@ def block_sparse_attention(
         attn_mask: bool (True: may be seen) or float (added to the scaled logits), four axes that
             broadcast to (b, h, s, t). It acts inside the kept cells, beside the layout's own rule.
         impl: "reference" (fp64 loops, slow), "cpu" (gathered cells and torch SDPA; differentiable,
-            any device), "flex" (FlexAttention compiled by torch.compile; wants a compiler on this
-            machine), "dense" (torch SDPA, only if every cell is kept and neither a lse nor a mask
-            nor skipping is wanted), "auto" ("dense" where that applies, otherwise "cpu").
+            any device), "flex" (FlexAttention by torch.compile; wants a compiler on this machine,
+            has neither lse nor mask), "dense" (torch SDPA, only if every cell is kept and neither
+            a lse nor a mask nor skipping is wanted), "auto" ("dense" where that applies,
+            otherwise "cpu").
         return_lse: Also return the natural log-sum-exp of the scaled logits, fp32.
 
     Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any cell is 0, lse -inf.
@@ -128,22 +149,11 @@ def block_sparse_attention(
     Accuracy: error against fp64 is at most twice that of the reference run in the dtype of `q`.
     Cost: proportional to the kept cells; "cpu" takes some 100 MiB of working memory at any length
         beside the padded inputs. A mask or a skip threshold makes it about half as fast.
-    Gradients: by q, k and v, the cells held fixed; with "cpu", "dense" and "flex".
+    Gradients: by q, k and v, the cells held fixed; with "cpu" and "dense".
     """
     fn = "block_sparse_attention"
-    check_sizes(fn, q, k)
+    check_qkv(fn, q, k, v)
     b, h, s, d = q.shape
-    if v.ndim != 4 or v.shape[:3] != k.shape[:3]:
-        raise ShapeError(
-            f"{fn}: v has shape {tuple(v.shape)}, must be {tuple(k.shape[:3])} + (e,); "
-            "pass the values of the same keys"
-        )
-    for name, x in (("k", k), ("v", v)):
-        if x.dtype != q.dtype or x.device != q.device:
-            raise ArgumentError(
-                f"{fn}: {name} is {x.dtype} on {x.device}, must be {q.dtype} on {q.device} as q; "
-                "convert it"
-            )
     if (layout.shape[:2], layout.num_queries, layout.num_keys) != ((b, h), s, k.shape[2]):
         raise ShapeError(
             f"{fn}: layout is {layout.shape[0]} x {layout.shape[1]} heads over "
@@ -167,10 +177,10 @@ def block_sparse_attention(
             f'{fn}: impl is "dense", must be another one when cells are left out, or with a mask, '
             'a skip threshold or return_lse; use impl="auto"'
         )
-    elif impl == "flex" and (attn_mask is not None or v.shape[3] != d):
+    elif impl == "flex" and (attn_mask is not None or return_lse or v.shape[3] != d):
         raise UnsupportedError(
-            f'{fn}: impl is "flex", must be another one with attn_mask or with values of another '
-            'width than the keys; use impl="cpu"'
+            f'{fn}: impl is "flex", must be another one with attn_mask, with return_lse or '
+            'with values of another width than the keys; use impl="cpu"'
         )
     causal, span = layout.causal, layout.span
     if impl == "reference":
@@ -182,7 +192,7 @@ def block_sparse_attention(
         skip = None if layout.skip_threshold is None else list(layout.skip_threshold)
         out, lse = block_sparse(q, k, v, layout.bits, attn_mask, causal, span, skip, scale)
     elif impl == "flex":
-        out, lse = flex_attention_cells(q, k, v, layout, scale=scale)
+        out, lse = flex_attention_cells(q, k, v, layout, scale=scale), None
     else:
         raise ArgumentError(
             f'{fn}: impl is {impl!r}, must be "auto", "reference", "dense", "cpu", "flex" or '

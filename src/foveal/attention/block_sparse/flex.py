@@ -25,31 +25,29 @@ def flex_attention_cells(
     layout: BlockLayout,
     *,
     scale: float,
-) -> tuple[Float[Tensor, "b h s d"], Float[Tensor, "b h s"]]:
-    """Attend to the kept cells by compiled FlexAttention; rows that see no key are 0 and -inf.
+) -> Float[Tensor, "b h s d"]:
+    """Attend to the kept cells by compiled FlexAttention; rows that see no key are 0.
 
-    Raises: UnsupportedError: a skip threshold, or torch.compile finds no compiler.
+    Raises: UnsupportedError: a skip threshold, a gradient on a CPU (torch has none), or
+        torch.compile finds no compiler.
     Cost: the first call of each shape compiles for seconds.
     """
-    from torch._dynamo.exc import BackendCompilerFailed  # pyright: ignore[reportPrivateUsage]
-    from torch._inductor.exc import InductorError  # pyright: ignore[reportPrivateUsage]
-    from torch.nn.attention.flex_attention import AuxRequest
+    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._inductor.exc import InductorError
 
-    mask = layout.to_block_mask()
-    try:
-        out, aux = _compiled()(
-            q,
-            k,
-            v,
-            block_mask=mask,
-            scale=scale,
-            enable_gqa=q.shape[1] != k.shape[1],
-            return_aux=AuxRequest(lse=True),
+    wants = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    if wants and q.device.type == "cpu":
+        raise UnsupportedError(
+            'block_sparse_attention: impl is "flex" where a gradient is wanted, which torch cannot '
+            'do on a CPU; use impl="cpu"'
         )
+    mask = layout.to_block_mask()
+    grouped = q.shape[1] != k.shape[1]
+    try:
+        out = _compiled()(q, k, v, block_mask=mask, scale=scale, enable_gqa=grouped)
     except (InductorError, BackendCompilerFailed) as error:
         raise UnsupportedError(
             f'block_sparse_attention: impl is "flex", which torch.compile cannot build here '
             f'({str(error).splitlines()[0]}); install a C++ compiler, or use impl="cpu"'
         ) from error
-    lse = aux.lse
-    return torch.nan_to_num(out, nan=0.0) if layout.causal and q.shape[2] > k.shape[2] else out, lse
+    return out

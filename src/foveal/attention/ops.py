@@ -1,0 +1,156 @@
+"""`attend` with a policy as one `torch.library` operator, for `torch.compile(fullgraph=True)`.
+
+Which cells are kept depends on the numbers, so that a compiler cannot look inside. Policies and
+precisions travel as JSON text.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveal.attention.attend import attend, choose_cells
+from foveal.attention.block_sparse.api import Impl, block_sparse_attention
+from foveal.attention.block_sparse.ops import block_sparse_grad
+from foveal.attention.layout import num_cells
+from foveal.attention.policy.base import Policy
+from foveal.attention.precision import Sage
+from foveal.errors import UnsupportedError
+
+
+@torch.compiler.assume_constant_result
+def _policy_text(policy: Policy | None) -> str:
+    return "" if policy is None else policy.to_json()
+
+
+@torch.compiler.assume_constant_result
+def _precision_text(precision: Sage | None) -> str:
+    return "" if precision is None else json.dumps(dataclasses.asdict(precision))
+
+
+@torch.library.custom_op("foveal::attend", mutates_args=())
+def attend_op(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None,
+    policy: str,
+    precision: str,
+    causal: bool,
+    scale: float,
+    impl: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return outputs, log-sum-exp, and the kept cells as bits (none where no gradient exists)."""
+    chosen = Policy.from_json(policy) if policy else None
+    numbers = Sage(**json.loads(precision)) if precision else None
+    which: Impl = impl  # pyright: ignore[reportAssignmentType] - checked below
+    if numbers is None and (attn_mask is None or attn_mask.ndim == 4):
+        layout = choose_cells(q, k, chosen, causal=causal, scale=scale, attn_mask=attn_mask)
+        out, lse = block_sparse_attention(
+            q, k, v, layout, scale=scale, attn_mask=attn_mask, impl=which, return_lse=True
+        )
+        bits = layout.bits if layout.skip_threshold is None else layout.bits.new_zeros(0)
+        return out.contiguous(), lse, bits.contiguous()
+    out, lse = attend(
+        q,
+        k,
+        v,
+        policy=chosen,
+        precision=numbers,
+        causal=causal,
+        scale=scale,
+        attn_mask=attn_mask,
+        return_lse=True,
+        impl=which,
+    )
+    return out.contiguous(), lse, torch.zeros(0, dtype=torch.uint8, device=q.device)
+
+
+@attend_op.register_fake
+def _attend_fake(  # pyright: ignore[reportUnusedFunction] - registered
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None,
+    policy: str,
+    precision: str,
+    causal: bool,
+    scale: float,
+    impl: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    n, m = num_cells(q.shape[2]), num_cells(k.shape[2])
+    size = (*q.shape[:2], n, -(-m // 8))
+    skips = policy and '"skip_threshold"' in policy and '"skip_threshold": null' not in policy
+    if precision or skips or (attn_mask is not None and attn_mask.ndim == 2):
+        size = (0,)
+    return (
+        q.new_empty((*q.shape[:3], v.shape[3])),
+        q.new_empty(q.shape[:3], dtype=exact),
+        q.new_empty(size, dtype=torch.uint8),
+    )
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    q, k, v, attn_mask, _policy, _precision, causal, scale, _impl = inputs
+    ctx.save_for_backward(q, k, v, attn_mask, *output)
+    ctx.mark_non_differentiable(output[2])
+    ctx.rule = (causal, scale)
+
+
+def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor, _bits: Tensor) -> tuple[Any, ...]:
+    q, k, v, attn_mask, out, lse, bits = ctx.saved_tensors
+    causal, scale = ctx.rule
+    if not bits.numel():
+        raise UnsupportedError(
+            "attend: a gradient is wanted through precision, a skip threshold or padding in a "
+            "compiled model, which has none; run it uncompiled without precision and skipping"
+        )
+    grads = block_sparse_grad(
+        grad.contiguous(),
+        grad_lse.contiguous(),
+        q,
+        k,
+        v,
+        out,
+        lse,
+        bits,
+        attn_mask,
+        causal,
+        None,
+        scale,
+    )
+    return (*grads, None, None, None, None, None, None)
+
+
+attend_op.register_autograd(_backward, setup_context=_setup)
+
+
+def compiled_attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    policy: Policy | None,
+    precision: Sage | None,
+    *,
+    causal: bool,
+    scale: float | None,
+    attn_mask: Tensor | None,
+    impl: str,
+) -> tuple[Tensor, Tensor]:
+    """Return outputs and log-sum-exp while `torch.compile` traces; see `attend`."""
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    found = attend_op(
+        q,
+        k,
+        v,
+        attn_mask,
+        _policy_text(policy),
+        _precision_text(precision),
+        causal,
+        scale,
+        impl,
+    )
+    return found[0], found[1]

@@ -1,0 +1,112 @@
+"""Attention under `torch.compile(fullgraph=True)`, operator checks, and compiled FlexAttention."""
+
+import pytest
+import torch
+
+from foveal.attention import BlockLayout, Sage, Sparge, Window, XAttention, attend
+from foveal.attention.block_sparse.api import block_sparse_attention
+from foveal.attention.block_sparse.ops import block_sparse
+from foveal.attention.ops import attend_op
+from foveal.errors import UnsupportedError
+
+pytestmark = pytest.mark.compile
+POLICY = XAttention(stride=8, threshold=0.5, dense_below=0)
+REAL = torch.ones(2, 300, dtype=torch.bool)
+REAL[0, :70] = False
+
+
+def inputs(s=300, t=300, dtype=torch.float32, **kwargs):
+    random = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 4, s, 32, generator=random).to(dtype).requires_grad_(**kwargs)
+    k, v = (torch.randn(2, 2, t, 32, generator=random).to(dtype) for _ in "kv")
+    return q, k, v
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"policy": POLICY},
+        {"policy": POLICY, "causal": False},
+        {"policy": POLICY | Window(sink=64, window=64), "return_lse": True},
+        {"policy": Sparge(threshold=0.8, skip_threshold=4.0, dense_below=0)},
+        {"precision": Sage("int8-fp8")},
+        {"policy": POLICY, "precision": Sage("int4-fp16", granularity="block")},
+        {"policy": POLICY, "attn_mask": REAL},
+        {"policy": POLICY, "attn_mask": REAL[:, None, None]},
+    ],
+    ids=str,
+)
+def test_whole_graphs(settings) -> None:
+    q, k, v = inputs(requires_grad=False)
+
+    def layer(q, k, v):
+        out = attend(q * 2.0, k, v, **settings)
+        return out if isinstance(out, tuple) else (out,)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for a, b in zip(compiled(q, k, v), layer(q, k, v), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_another_policy_compiles_anew() -> None:
+    q, k, v = inputs(requires_grad=False)
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda policy: attend(q, k, v, policy=policy), fullgraph=True, backend="aot_eager"
+    )
+    for policy in (POLICY, Window(sink=0, window=64), XAttention(threshold=0.9, dense_below=0)):
+        torch.testing.assert_close(compiled(policy), attend(q, k, v, policy=policy))
+
+
+def test_gradients_of_a_whole_graph() -> None:
+    q, k, v = inputs(requires_grad=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda q: attend(q, k, v, policy=POLICY).square().sum(),
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    (wanted,) = torch.autograd.grad(attend(q, k, v, policy=POLICY).square().sum(), q)
+    (found,) = torch.autograd.grad(compiled(q), q)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_block_sparse_operator(dtype) -> None:
+    q, k, v = inputs(130, 200, dtype=dtype, requires_grad=True)
+    layout = POLICY.layout(q.detach(), k)
+    mask = torch.rand(1, 1, 130, 200) < 0.9
+    for some in (None, mask):
+        arguments = (q, k, v, layout.bits, some, True, None, None, 0.2)
+        torch.library.opcheck(block_sparse, arguments)
+    skipping = (q.detach(), k, v, layout.bits, None, True, None, [1.0] * 4, 0.2)
+    torch.library.opcheck(block_sparse, skipping)
+
+
+def test_attend_operator() -> None:
+    q, k, v = inputs(130, 200, requires_grad=True)
+    torch.library.opcheck(attend_op, (q, k, v, None, POLICY.to_json(), "", True, 0.2, "auto"))
+    padded = (q.detach(), k, v, REAL[:, :200], POLICY.to_json(), "", True, 0.2, "auto")
+    torch.library.opcheck(attend_op, padded)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own
+def test_compiled_flex_attention_agrees() -> None:
+    q, k, v = inputs(256, 320, requires_grad=False)
+    kept = torch.rand(2, 4, 4, 5, generator=torch.Generator().manual_seed(1)) < 0.6
+    layout = BlockLayout.from_bool(kept, num_queries=256, num_keys=320, span=100)
+    out = block_sparse_attention(q, k, v, layout, impl="flex")
+    wanted = block_sparse_attention(q, k, v, layout, impl="reference")
+    torch.testing.assert_close(out, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_flex_refuses() -> None:
+    q, k, v = inputs(requires_grad=False)
+    with pytest.raises(UnsupportedError, match="attn_mask"):
+        attend(q, k, v, impl="flex", attn_mask=torch.ones(1, 1, 300, 300, dtype=torch.bool))
+    with pytest.raises(UnsupportedError, match="return_lse"):
+        attend(q, k, v, impl="flex", return_lse=True)
+    with pytest.raises(UnsupportedError, match="gradient"):
+        attend(q.requires_grad_(), k, v, impl="flex")
