@@ -158,7 +158,7 @@ class Sparge(Policy):
         """Return the kept cells; see `Policy.layout`.
 
         Raises: ArgumentError: a tuple does not have one value per query head.
-        Memory: 1/64 of q and k in fp32, about 200 MiB for chunks, and one bit per cell.
+        Memory: 1/64 of q and k in fp32, about 300 MiB for chunks, and one bit per cell.
         """
         check_sizes("Sparge.layout", q, k)
         h, s = q.shape[1:3]

@@ -53,7 +53,7 @@ def pool_cells(
             is the smoothing of SageAttention). `x` itself is left as it is.
 
     Raises: ShapeError: `x` is not four-dimensional or has no token.
-    Memory: the results and about 100 MiB, at any length.
+    Memory: the results and about 150 MiB, at any length.
     """
     if x.ndim != 4 or min(x.shape) < 1:
         raise ShapeError(
