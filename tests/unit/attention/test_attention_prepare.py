@@ -78,6 +78,7 @@ def test_inputs_are_not_changed_and_may_be_views():
     assert torch.equal(v, before[1])
 
 
+@pytest.mark.skipif(hasattr(prepare, "__wrapped__"), reason="a type-checked run answers first")
 def test_bad_arguments_are_named():
     k, v = _kv()
     with pytest.raises(ShapeError, match="prepare: k has shape"):

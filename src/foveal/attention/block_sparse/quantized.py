@@ -147,8 +147,8 @@ def quantized_attention(
     Accuracy: that of an fp64 evaluation on the same codes, up to fp32 sums and to weights that
         lie on a rounding boundary. A NaN or Inf in K or V reaches its own key head only, there
         every row (through the mean and the channel scales).
-    Cost: emulated in fp32, so slower than full precision: on one CPU core and 2048 tokens 2.2 times
-        the time of dense fp32 attention with fp16 values, 4.3 times with fp8
+    Cost: emulated in fp32, so slower than full precision: on one CPU core and 2048 tokens it takes
+        2 to 4 times as long as dense fp32 attention with fp16 values, 4 to 6 times with fp8
         (`benchmarks/precision.py`).
     Memory: fp32 copies of q, k and v while they are quantized, and 16 MiB per step.
     """

@@ -141,11 +141,11 @@ def _codes(cells: Tensor, side: Side, granularity: Granularity, bits: int, token
     groups = group_of_token(side, granularity).to(cells.device)
     members = groups.argsort(stable=True).view(int(groups.max()) + 1, -1)
     amax = cells.abs().amax(-1)[..., members].amax(-1)
-    codes = Codes(cells, _scale(amax, largest), groups, tokens)
+    scales = _scale(amax, float(largest))
     # A group with NaN has NaN for its scale: its codes only have to be defined.
-    scaled = (cells / codes.token_scales()[..., None]).nan_to_num_(0.0)
+    scaled = (cells / scales.index_select(3, groups)[..., None]).nan_to_num_(0.0)
     values = scaled.round_().clamp_(-largest, largest).to(torch.int8)
-    return Codes(values, codes.scales, groups, tokens)
+    return Codes(values, scales, groups, tokens)
 
 
 def quantize_queries(
