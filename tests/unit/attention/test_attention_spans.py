@@ -8,8 +8,9 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from foveal.attention import BlockLayout, attend
+from foveal.attention import BlockLayout, Policy, attend
 from foveal.attention.policy.spans import MAX_FILE_BYTES, Spans
+from foveal.attention.policy.sparge import Sparge
 from foveal.errors import ArgumentError, UnsupportedError
 
 
@@ -209,6 +210,18 @@ def test_file_gives_back_what_was_written(tmp_path):
     assert (other.num_tokens, other.sink) == (4096, 128)
     with pytest.raises(ArgumentError, match="one rule per head for all layers"):
         Spans((0.0,), (0.0,)).save(tmp_path / "flat.json")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Spans(((0.0, 1.0), (2.0, 3.0)), ((0.5, 1.0), (0.0, 0.25)), num_tokens=99),
+        Sparge(threshold=(0.5, 1.0), skip_threshold=3.0),
+        Spans((0.0,), (0.5,)) | Sparge(top_k=0.25),
+    ],
+)
+def test_policies_come_back_from_text(policy):
+    assert Policy.from_json(policy.to_json()) == policy
 
 
 @pytest.mark.parametrize(
