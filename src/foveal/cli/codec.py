@@ -11,6 +11,7 @@ from foveal._core.files import atomic_write, check_folder, read_input, write_byt
 from foveal.cli.common import (
     Json,
     Options,
+    check_every,
     emit,
     inputs,
     is_video,
@@ -106,11 +107,10 @@ def encode(
 ) -> None:
     """Code what EfficientNet-Lite0 sees, one stream an image or frame."""
     options = parse_options(EncodeOptions, option)
-    if options.every < 1:
-        raise ArgumentError(f"-o: every is {options.every}, must be >= 1")
     if target.suffix != ".fvl":
         raise ArgumentError(f"target: {target}, must end in .fvl")
     files = inputs(source, target=target)
+    check_every(option, options.every, files)
     check_folder(target.parent)
     import torch
 

@@ -60,6 +60,28 @@ def parse_options(cls: type[T], options: list[str] | None) -> T:
     return cls(**values)
 
 
+def refuse_option(options: list[str] | None, name: str, why: str) -> None:
+    """Refuse an option that was given and can have no effect.
+
+    Raises:
+        ArgumentError: `name` is among `options`; the message ends in `why`.
+    """
+    if any(option.partition("=")[0] == name for option in options or []):
+        raise ArgumentError(f"-o: {name} is given, {why}; leave it out")
+
+
+def check_every(options: list[str] | None, every: int, files: list[Path]) -> None:
+    """Check the number of the frames that are taken, which photographs have not.
+
+    Raises:
+        ArgumentError: it is below 1, or given where there is no video.
+    """
+    if every < 1:
+        raise ArgumentError(f"-o: every is {every}, must be >= 1; 1 takes every frame")
+    if not any(map(is_video, files)):
+        refuse_option(options, "every", "must be for videos, of which the input has none")
+
+
 def inputs(path: Path, *, target: Path | None = None) -> list[Path]:
     """Return the image and video files of a path: itself, or what a folder holds.
 
@@ -106,6 +128,25 @@ def is_video(path: Path) -> bool:
 def emit(value: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """Print `value` as JSON, or `lines`."""
     typer.echo(json.dumps(value, indent=1) if as_json else "\n".join(lines))
+
+
+def failure(file: Path, error: Exception) -> tuple[str, str]:
+    """Return what went wrong with one file of a folder: the message, and the line to print."""
+    message = " ".join(str(error).split())
+    return message, f"{file}: failed: {message}"
+
+
+def end_with(failed: int, total: int) -> None:
+    """End with exit code 2 and a line that counts, if files failed.
+
+    Raises:
+        typer.Exit: some failed.
+    """
+    if failed:
+        typer.echo(
+            f"foveal: {failed} of {total} files failed, the others are done; see above", err=True
+        )
+        raise typer.Exit(2)
 
 
 def reporter(name: str) -> Callable[[int, int | None], None]:

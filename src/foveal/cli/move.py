@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from foveal._core.files import check_folder, write_text
-from foveal.cli.common import Json, Options, emit, parse_options, path_argument, reporter
+from foveal.cli.common import (
+    Json,
+    Options,
+    emit,
+    parse_options,
+    path_argument,
+    refuse_option,
+    reporter,
+)
 from foveal.errors import ArgumentError
 
 _SUFFIXES = (".bvh", ".glb", ".npz", ".html")
@@ -32,6 +40,8 @@ def move(
     options = parse_options(MoveOptions, option)
     if options.track not in ("mpc", "kinematic"):
         raise ArgumentError(f"-o: track is {options.track!r}, must be 'mpc' or 'kinematic'")
+    if options.track == "kinematic":
+        refuse_option(option, "seed", "must be for track=mpc: kinematic draws nothing")
     if target.suffix not in _SUFFIXES:
         raise ArgumentError(f"target: {target}, must end in one of {_SUFFIXES}")
     check_folder(target.parent)

@@ -10,15 +10,18 @@ from foveal.cli.codec import features_of
 from foveal.cli.common import (
     Json,
     Options,
+    check_every,
     emit,
+    end_with,
+    failure,
     inputs,
     is_video,
     parse_options,
     path_argument,
     path_option,
 )
-from foveal.cli.enhance import enhance_file
-from foveal.errors import ArgumentError
+from foveal.cli.enhance import check_strength, enhance_file
+from foveal.errors import FovealError
 
 
 @dataclass(frozen=True)
@@ -37,58 +40,94 @@ def run(
 ) -> None:
     """Brighten the input, then code what the recogniser sees in it; writes a page."""
     options = parse_options(RunOptions, option)
-    if options.every < 1:
-        raise ArgumentError(f"-o: every is {options.every}, must be >= 1")
+    check_strength(options.strength)
     files = inputs(source, target=out)
+    check_every(option, options.every, files)
     check_folder(out)
-    import torch
-
     from foveal import codec, lowlight
-    from foveal.pipeline import Pipeline
     from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
-    curve, model, teacher = lowlight.ConcaveCurve.load(), codec.load(), EfficientNetLite0.load()
-    summary: dict[str, Any] = {"format_version": 1, "files": []}
+    models = _Models(lowlight.ConcaveCurve.load(), codec.load(), EfficientNetLite0.load())
+    summary: dict[str, Any] = {"format_version": 1, "failed": 0, "files": []}
     sections: list[str] = []
     lines: list[str] = []
     for index, file in enumerate(files):
         stem = file.stem if len(files) == 1 else f"{index:04d}-{file.stem}"
-        suffix = written_video_suffix(file.suffix) if is_video(file) else ".png"
-        bright = out / f"{stem}-enhanced{suffix}"
-        stream_path = out / f"{stem}.fvl"
-
-        def see(path: Path, bright: Path = bright) -> Any:
-            return _WithReceipt(bright, enhance_file(path, bright, curve, options.strength))
-
-        def send(seen: Any, stream_path: Path = stream_path) -> Any:
-            parts = list(features_of([seen.path], teacher, options.every))
-            stream = codec.encode(model, torch.cat(parts), head=teacher.head)
-            write_bytes(stream_path, stream.payload)
-            return _WithReceipt(stream_path, stream.receipt)
-
-        trace = Pipeline([("see", see), ("send", send)]).run(file)
-        summary["files"].append(
-            {
-                "input": str(file),
-                "enhanced": str(bright),
-                "stream": str(stream_path),
-                "lowlight": trace.receipts[0].to_dict(),
-                "codec": trace.receipts[1].to_dict(),
-            }
-        )
-        lines += [f"{file}:", *(f"  {receipt}" for receipt in trace.receipts)]
-        sections.append(_section(file, bright, trace.receipts))
+        try:
+            row, receipts, section = _see_and_send(file, out / stem, models, options)
+        except (FovealError, OSError) as error:
+            if not source.is_dir():
+                raise
+            message, line = failure(file, error)
+            summary["failed"] += 1
+            summary["files"].append({"input": str(file), "error": message})
+            lines.append(line)
+            sections.append(_failed(file, message))
+            continue
+        summary["files"].append(row)
+        lines += [f"{file}:", *(f"  {receipt}" for receipt in receipts)]
+        sections.append(section)
     from foveal.web.page import page
 
     write_json(out / "summary.json", summary)
     write_text(out / "report.html", page("Foveal run", "<h1>Foveal run</h1>" + "".join(sections)))
     emit(summary, as_json, [*lines, f"{out / 'report.html'}: open it in a browser"])
+    end_with(summary["failed"], len(files))
+
+
+@dataclass(frozen=True)
+class _Models:
+    curve: Any
+    codec: Any
+    teacher: Any
 
 
 @dataclass(frozen=True)
 class _WithReceipt:
     path: Path
     receipt: Any
+
+
+def _see_and_send(
+    file: Path, base: Path, models: _Models, options: RunOptions
+) -> tuple[dict[str, Any], list[Any], str]:
+    """Return the row of the summary, the receipts and the section of the page of one file."""
+    import torch
+
+    from foveal import codec
+    from foveal.pipeline import Pipeline
+
+    suffix = written_video_suffix(file.suffix) if is_video(file) else ".png"
+    bright = base.with_name(f"{base.name}-enhanced{suffix}")
+    stream_path = base.with_name(f"{base.name}.fvl")
+
+    def see(path: Path) -> Any:
+        return _WithReceipt(bright, enhance_file(path, bright, models.curve, options.strength)[0])
+
+    def send(seen: Any) -> Any:
+        parts = list(features_of([seen.path], models.teacher, options.every))
+        stream = codec.encode(models.codec, torch.cat(parts), head=models.teacher.head)
+        write_bytes(stream_path, stream.payload)
+        return _WithReceipt(stream_path, stream.receipt)
+
+    receipts = Pipeline([("see", see), ("send", send)]).run(file).receipts
+    row = {
+        "input": str(file),
+        "enhanced": str(bright),
+        "stream": str(stream_path),
+        "lowlight": receipts[0].to_dict(),
+        "codec": receipts[1].to_dict(),
+    }
+    return row, receipts, _section(file, bright, receipts)
+
+
+def _failed(file: Path, message: str) -> str:
+    import html
+
+    name = html.escape(file.name)
+    return (
+        f'<section><h2>{name}</h2><p class="receipt">failed: {html.escape(message)}</p></section>'
+    )
 
 
 def _section(before: Path, after: Path, receipts: list[Any]) -> str:

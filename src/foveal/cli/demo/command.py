@@ -12,6 +12,7 @@ import typer
 
 from foveal import __version__
 from foveal._core.files import ensure_dir, write_json, write_text
+from foveal._core.progress import is_quiet
 from foveal.cli.common import Json, path_option
 from foveal.errors import ArgumentError
 
@@ -49,7 +50,8 @@ def demo(
     from foveal.data import samples
 
     def say(text: str) -> None:
-        typer.echo(text, err=True)
+        if not is_quiet():
+            typer.echo(text, err=True)
 
     start = time.perf_counter()
     say("samples: fetching what is missing (about 210 MB the first time)")
