@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENTS = ("README.md", "docs/measured.md")
+DOCUMENTS = ("README.md", "docs/measured.md", "docs/attention/sage.md")
 STAGES = ("lowlight", "codec", "attention", "motion")
 
 
@@ -154,7 +154,62 @@ def attention() -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
-PARTS = {"receipts": receipts, "details": details, "motion": motion, "attention": attention}
+def sage() -> str:
+    """Errors of quantized attention, by setting; then the drift of a short accumulator."""
+    suite = load("precision--cpu")
+    real = [row for row in suite["rows"] if row["tensors"] != "outliers"]
+    made = [row for row in suite["rows"] if row["tensors"] == "outliers"]
+    rows = []
+    for row in made:
+        same = [r for r in real if r["settings"] == row["settings"]]
+        chosen = row["settings"] or {}
+        smooth = "+".join(x for x in "QKV" if chosen.get(f"smooth_{x.lower()}")) or "none"
+        ratio = sum(r["seconds"] for r in same) / sum(
+            r["seconds"] for r in real if r["settings"] is None
+        )
+        rows.append(
+            [
+                chosen.get("mode", "fp32, dense"),
+                chosen.get("granularity", "thread") if chosen else "",
+                smooth if chosen else "",
+                f"{sum(r['cosine'] for r in same) / len(same):.5f}",
+                f"{sum(r['relative_l1'] for r in same) / len(same):.4f}",
+                f"{max(r['relative_l1'] for r in same):.4f}",
+                f"{sum(r['rmse'] for r in same) / len(same):.4f}",
+                *[f"{row['cosine']:.5f}", f"{row['relative_l1']:.4f}", f"{row['rmse']:.4f}"],
+                f"{ratio:.1f}",
+            ]
+        )
+    head = [
+        "mode", "scales per", "smoothed", "model: cosine", "L1", "L1, worst layer", "RMSE",
+        "outliers: cosine", "L1", "RMSE", "time of the emulation",
+    ]  # fmt: skip
+    versions = ", ".join(f"{k} {v}" for k, v in suite["versions"].items())
+    note = (
+        f"{suite['model']}, {len(real) // len(made)} layers, {suite['tokens']} tokens, causal; "
+        f"{suite['text']}. Against fp64. Time: dense fp32 is 1; {suite['timing']}. "
+        f"{suite['device']}; {versions}; commit `{suite['commit'][:7]}`."
+    )
+    drift = []
+    for mean in (0.0, 1.0):
+        for accumulate in ("two-level", "single"):
+            for smooth in (False, True):
+                key = {"value_mean": mean, "accumulate": accumulate, "smooth_v": smooth}
+                same = [r for r in suite["drift"] if key.items() <= r.items()]
+                found = [f"{r['relative_l1']:.4f}" for r in same]
+                drift.append([f"{mean:g}", accumulate, "yes" if smooth else "no", *found])
+    keys = sorted({row["num_keys"] for row in suite["drift"]})
+    second = table(["mean of V", "accumulate", "V smoothed", *[f"{n} keys" for n in keys]], drift)
+    return f"{table(head, rows)}\n\n{note}\n\nRelative L1 error of int8-fp8:\n\n{second}"
+
+
+PARTS = {
+    "receipts": receipts,
+    "details": details,
+    "motion": motion,
+    "attention": attention,
+    "sage": sage,
+}
 
 
 def fill(text: str) -> str:
