@@ -7,7 +7,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from foveal.attention import BlockLayout
+from foveal.attention import BlockLayout, attend
 from foveal.attention.policy.sparge import Sparge
 from foveal.attention.score.pooled import mean_token, pool_cells
 from foveal.errors import ArgumentError, ShapeError
@@ -259,6 +259,20 @@ def test_skip_threshold_is_on_the_layout_in_nats_per_head():
     assert policy.for_layer(1).layout(q, k).skip_threshold == (4.0, 4.0)
 
 
+def test_second_stage_skips_what_weighs_next_to_nothing_in_the_heads_that_want_it():
+    q = torch.full((1, 2, 256, 16), 0.5)
+    k = torch.zeros(1, 2, 256, 16)
+    k[:, :, :64] = 10.0  # a logit of 20 in the first cell, 0 elsewhere
+    v = torch.ones(1, 2, 256, 16)
+    v[:, :, 64:192] = 1e6  # the last cell of a row is never skipped
+    policy = Sparge(threshold=1.0, skip_threshold=(10.0, math.inf), dense_below=0)
+    out = attend(q, k, v, policy=policy, causal=False)
+    torch.testing.assert_close(out[:, 0], torch.ones(1, 256, 16))
+    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(out[:, 1], exact[:, 1])
+    assert bool((out[:, 1] > 1.001).all())
+
+
 @pytest.mark.parametrize("setting", [{"threshold": 0.2}, {"top_k": 0.2}])
 def test_first_layers_steps_and_short_inputs_are_dense(setting):
     q, k = _blocks(640)
@@ -313,7 +327,7 @@ def test_pooling_keeps_no_copy_of_the_sequence():
         ({"top_k": 0.5, "similarity": 1.5}, "similarity is 1.5"),
         ({"top_k": 0.5, "similarity": (0.5, math.nan)}, "similarity is"),
         ({"top_k": 0.5, "skip_threshold": -1.0}, "skip_threshold is -1.0"),
-        ({"top_k": 0.5, "skip_threshold": math.inf}, "skip_threshold is inf"),
+        ({"top_k": 0.5, "skip_threshold": math.nan}, "skip_threshold is nan"),
         ({"top_k": 0.5, "dense_below": -1}, "dense_below is -1"),
         ({"top_k": 0.5, "num_dense_steps": -1}, "num_dense_steps is -1"),
     ],

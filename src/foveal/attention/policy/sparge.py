@@ -39,10 +39,11 @@ class Sparge(Policy):
             above this, in [-1, 1]; one or a tuple. That mean is never negative, so a negative
             value, as the default of the released code, switches the test off; 1 keeps everything.
             Video has about 0.5; smoothed keys of text often stay below 0.4.
-        skip_threshold: Second stage, nats, at least 0; one, a tuple, or None for never. A kernel
-            skips a kept cell when in all its 64 rows the largest logit is at most the running
-            maximum less this. Each skipped key had a weight of at most exp(-skip_threshold). The
-            logits must still be computed: only the product with V is saved.
+        skip_threshold: Second stage, nats, at least 0; one, a tuple (with math.inf for a head that
+            never skips), or None. A kernel skips a kept cell when in all its 64 rows the largest
+            logit is at most the running maximum less this; a skipped key weighs at most
+            exp(-skip_threshold) of the heaviest. The logits must still be computed: only the
+            product with V is saved.
         include_crossing: Keep the cell that reaches `threshold`. False is the released code.
             Only with `threshold`.
         keep_sink: Always keep the cell of the first keys.
@@ -94,8 +95,8 @@ class Sparge(Policy):
         _check(
             "skip_threshold",
             self.skip_threshold,
-            lambda x: 0 <= x < math.inf,
-            "be finite and >= 0, in nats; use 10.0, or None for never",
+            lambda x: x >= 0,
+            "be >= 0, in nats; use 10.0, or None for never",
         )
         for name in (
             "num_whole_first",
