@@ -1,5 +1,6 @@
 """The command line: what it does with good files, and with every kind of bad one."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -113,7 +114,7 @@ def test_no_arguments_show_the_help(cli) -> None:
 
 
 def test_interrupt_is_one_line_and_leaves_nothing(cli, tmp_path, monkeypatch) -> None:
-    stage = sys.modules["foveal.lowlight.enhance"]
+    stage = importlib.import_module("foveal.lowlight.enhance")
 
     with VideoWriter(tmp_path / "a.mp4", fps=Fraction(10)) as writer:
         for _ in range(3):

@@ -130,10 +130,14 @@ def read_input(path: str | Path, *, what: str = "input") -> Path:
         if not path.exists():
             raise ArgumentError(f"{what}: {path} does not exist; check the name")
         if path.is_dir():
-            raise ArgumentError(f"{what}: {path} is a folder, must be a file")
+            raise ArgumentError(f"{what}: {path} is a folder, must be a file; name one in it")
         if path.stat().st_size == 0:
-            raise ArgumentError(f"{what}: {path} is empty (0 bytes)")
+            raise ArgumentError(
+                f"{what}: {path} is empty (0 bytes), must hold data; get the file again"
+            )
         with path.open("rb"):
             return path
     except OSError as error:
-        raise ArgumentError(f"{what}: {path} cannot be read ({error.strerror})") from error
+        raise ArgumentError(
+            f"{what}: {path} cannot be read ({error.strerror}); check its permissions"
+        ) from error

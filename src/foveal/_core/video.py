@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foveal._core.files import atomic_write, read_input
+from foveal._core.formats import WRITTEN_VIDEO_SUFFIXES
 from foveal._core.lazy import require
 from foveal.errors import ArgumentError, MediaError, ShapeError, UnsupportedError
 
@@ -47,10 +48,13 @@ def _open(path: str | Path) -> tuple[Any, Any]:
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(f"video: {path} is not a readable video ({error})") from error
+        raise MediaError(
+            f"video: {path} is not a readable video ({error}), must be one that FFmpeg reads; "
+            "check that it plays, or convert it"
+        ) from error
     if not container.streams.video:
         container.close()
-        raise MediaError(f"video: {path} holds no video stream")
+        raise MediaError(f"video: {path} holds no video stream, must have one; choose another file")
     return av, container
 
 
@@ -165,6 +169,9 @@ def _to_tensor(frame: Any) -> Tensor:
 class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
     """Write H.264 frame by frame, BT.709 limited range; the audio of another file is copied.
 
+    Frames of even sides are written as yuv420p. Those with an odd side keep their size and are
+    written as yuv444p, which not every player and hardly any hardware decoder takes.
+
     The file appears under its name only when everything was written. Frames follow each other at
     `fps`, unless `write` is told their times.
 
@@ -191,8 +198,11 @@ class VideoWriter(contextlib.AbstractContextManager["VideoWriter"]):
     ) -> None:
         """Remember the settings; the file is opened with the first frame."""
         self.path = Path(path)
-        if self.path.suffix.lower() not in (".mp4", ".mkv", ".mov"):
-            raise ArgumentError(f"VideoWriter: path is {path}, must end in .mp4, .mkv or .mov")
+        if self.path.suffix.lower() not in WRITTEN_VIDEO_SUFFIXES:
+            raise ArgumentError(
+                f"VideoWriter: path is {path}, must end in one of {WRITTEN_VIDEO_SUFFIXES}; "
+                "choose another name"
+            )
         self._av = require("av", "video", "writing a video")
         self._fps, self._audio_from, self._crf = fps, audio_from, crf
         self._stack = contextlib.ExitStack()

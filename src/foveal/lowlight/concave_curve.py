@@ -105,7 +105,7 @@ class ConcaveCurve(nn.Module):
         """
         path = Path(source)
         if path.suffix != ".safetensors":
-            path = weights.packaged(str(source))
+            path = weights.packaged(str(source), family="sacc-")
         config, tensors = weights.load_weights(path)
         if config.get("model") != "ConcaveCurve":
             raise ArgumentError(

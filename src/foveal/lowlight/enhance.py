@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveal._core.formats import WRITTEN_VIDEO_SUFFIXES
 from foveal._core.video import VideoWriter, probe_video, read_timed_video, read_video
 from foveal.errors import ArgumentError, ShapeError
 from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, num_multiply_adds
@@ -156,7 +157,9 @@ def enhance_video(
 
     Args:
         source: Any video that FFmpeg reads.
-        target: `.mp4`, `.mkv` or `.mov`; the times of frames are kept, the audio is copied.
+        target: `.mp4`, `.mkv` or `.mov`; the times of frames are kept, the audio is copied. A video
+            with an odd side is written as yuv444p, which some players cannot show; crop it to
+            even sides first if it must play everywhere.
         model: The curve network.
         strength: As in `enhance`.
         on_frame: Called with the number of frames done and the total, if it is known.
@@ -167,6 +170,11 @@ def enhance_video(
     Cost: the video is decoded twice (once for 16 spread frames); memory holds one frame.
     """
     _check_strength("enhance_video", strength)
+    if Path(target).suffix.lower() not in WRITTEN_VIDEO_SUFFIXES:
+        raise ArgumentError(
+            f"enhance_video: target is {target}, must end in one of {WRITTEN_VIDEO_SUFFIXES}; "
+            "choose another name"
+        )
     start = time.perf_counter()
     info = probe_video(source)
     every = max(1, (info.num_frames or 1) // _CLIP_FRAMES)

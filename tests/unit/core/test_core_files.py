@@ -16,7 +16,7 @@ from foveal._core.files import (
 )
 from foveal._core.lazy import require
 from foveal._core.progress import track
-from foveal.errors import ArgumentError, MissingExtraError
+from foveal.errors import ArgumentError, MediaError, MissingExtraError
 
 
 def test_atomic_write_leaves_the_old_file_on_error(tmp_path) -> None:
@@ -134,6 +134,19 @@ def test_names_of_packaged_codecs_are_those_that_load_takes() -> None:
         codec.load("nothing")
     with pytest.raises(ArgumentError, match=r"must be one of"):
         codec.load("../weights/codec-efficientnet-lite0")
+
+
+def test_errors_of_inputs_say_what_to_do(tmp_path) -> None:
+    from foveal._core.video import probe_video
+
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(ArgumentError, match="must be a file; name one in it"):
+        read_input(tmp_path)
+    with pytest.raises(ArgumentError, match="must hold data; get the file again"):
+        read_input(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_text("no video")
+    with pytest.raises(MediaError, match="check that it plays, or convert it"):
+        probe_video(tmp_path / "a.mp4")
 
 
 def test_check_folder_makes_nothing(tmp_path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from foveal.data import samples
-from foveal.errors import MediaError
+from foveal.errors import ArgumentError, MediaError
 
 
 @pytest.fixture
@@ -37,3 +37,10 @@ def test_a_damaged_package_is_one_error(tmp_path, sample, suffix) -> None:
     archive.write_bytes(b"!<arch>\nno package")
     with pytest.raises(MediaError, match=r"holds no p/x\.png"):
         samples._unpack(archive, replace(sample, registry="debian"))
+
+
+def test_an_unknown_name_gets_a_few_near_ones() -> None:
+    with pytest.raises(ArgumentError, match="foveal samples list") as info:
+        samples.path("photo-1600")
+    assert "photo-16" in str(info.value)
+    assert len(str(info.value)) < 200

@@ -8,6 +8,7 @@ import torch
 
 from foveal._core.weights import packaged
 from foveal.errors import ArgumentError
+from foveal.lowlight import enhance_video
 from foveal.lowlight.concave_curve import ConcaveCurve
 
 NAME = "sacc-efficientnet-lite0"
@@ -37,3 +38,16 @@ def test_damaged_curve_is_refused(tmp_path: Path) -> None:
     shutil.copy(source.with_suffix(".json"), path.with_suffix(".json"))
     with pytest.raises(ArgumentError, match="SHA-256"):
         ConcaveCurve.load(path)
+
+
+def test_unknown_curves_list_curves_only() -> None:
+    with pytest.raises(ArgumentError, match=NAME) as info:
+        ConcaveCurve.load("nothing")
+    assert "codec" not in str(info.value)
+    with pytest.raises(ArgumentError, match="must be one of"):
+        ConcaveCurve.load("codec-efficientnet-lite0")
+
+
+def test_a_video_named_as_an_image_names_the_target(tmp_path) -> None:
+    with pytest.raises(ArgumentError, match=r"target is .*o\.png, must end in"):
+        enhance_video("never-read.mp4", tmp_path / "o.png", ConcaveCurve())
