@@ -12,7 +12,13 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENTS = ("README.md", "docs/measured.md", "docs/attention/sage.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/measured.md",
+    "docs/attention/sage.md",
+    "docs/attention/sparge.md",
+    "docs/attention/moa.md",
+)
 STAGES = ("lowlight", "codec", "attention", "motion")
 
 
@@ -203,12 +209,55 @@ def sage() -> str:
     return f"{table(head, rows)}\n\n{note}\n\nRelative L1 error of int8-fp8:\n\n{second}"
 
 
+def policies(page: str) -> str:
+    """Sparge or Spans beside XAttention, or token orders, by the page that shows them."""
+    if page == "order":
+        suite = load("order--cpu")
+        rows = []
+        for row in suite["rows"]:
+            first = f"{row['features']}, {' x '.join(map(str, row['grid']))}"
+            likeness = [f"{row[name]:.3f}" for name in ("similarity_q", "similarity_k")]
+            found = [row["threshold"], row["top_k"]]
+            pairs = [f"{x['density']:.3f}, {x['relative_l1_error']:.3f}" for x in found]
+            rows.append([first, row["order"].replace("_", "-"), *likeness, *pairs])
+        head = ["features and grid", "order", "likeness of q", "of k, smoothed"]
+        for name in ("threshold", "top_k"):
+            head.append(f"`{name}={suite[name]}`: density, L1 error")
+        note = "Untrained projections of patches and of fields: orders compare, values do not. "
+    else:
+        suite = load("policies--cpu")
+        rows = []
+        for row in suite["rows"]:
+            if row["page"] not in (page, "both"):
+                continue
+            cells = [
+                row["name"],
+                f"{row['density']:.3f}",
+                f"{row['kl_nats']:.4f} ± {row['kl_standard_error']:.4f}",
+                f"{row['perplexity_ratio']:.4f}",
+                f"{row['relative_l2_error']:.3f}",
+            ]
+            if page == "spans":
+                cells.insert(1, f"{row['kv_density']:.3f}" if "kv_density" in row else "")
+            rows.append(cells)
+        head = ["policy", "density", "KL, nats", "perplexity ratio", "L2 error"]
+        if page == "spans":
+            head[1:2] = ["KV density", "area density"]
+        note = f"{suite['model']}; {suite['text']}; {suite['tokens']} tokens. "
+    note += f"{suite['device']}; torch {suite['torch']}; commit `{suite['commit'][:7]}`"
+    note += ", with changes." if suite["commit"].endswith("+changes") else "."
+    return f"{table(head, rows)}\n\n{note}"
+
+
 PARTS = {
     "receipts": receipts,
     "details": details,
     "motion": motion,
     "attention": attention,
     "sage": sage,
+    "order": lambda: policies("order"),
+    "sparge": lambda: policies("sparge"),
+    "spans": lambda: policies("spans"),
 }
 
 
