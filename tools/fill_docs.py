@@ -244,6 +244,10 @@ def policies(page: str) -> str:
         if page == "spans":
             head[1:2] = ["KV density", "area density"]
         note = f"{suite['model']}; {suite['text']}; {suite['tokens']} tokens. "
+        if page == "sparge":
+            for name, key in (("queries", "q"), ("smoothed keys", "smoothed_k")):
+                found = suite[f"likeness_{key}_per_layer"]
+                note += f"Likeness of {name}, by layer: {min(found):.2f} to {max(found):.2f}. "
     note += f"{suite['device']}; torch {suite['torch']}; commit `{suite['commit'][:7]}`"
     note += ", with changes." if suite["commit"].endswith("+changes") else "."
     return f"{table(head, rows)}\n\n{note}"
