@@ -18,6 +18,9 @@ DOCUMENTS = (
     "docs/attention/sage.md",
     "docs/attention/sparge.md",
     "docs/attention/moa.md",
+    "docs/attention/xattention.md",
+    "docs/attention/README.md",
+    "docs/pitfalls.md",
 )
 STAGES = ("lowlight", "codec", "attention", "motion")
 
@@ -253,7 +256,106 @@ def policies(page: str) -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
+def pitfalls() -> str:
+    """What re-implementers get wrong, and the test of each; every test must exist."""
+    rows = []
+    for item in json.loads((ROOT / "docs" / "pitfalls.json").read_text()):
+        found = item.get("note", "")
+        for test in item.get("tests", []):
+            path, name = test.split("::")
+            if f"def {name}(" not in (ROOT / path).read_text():
+                sys.exit(f"docs/pitfalls.json: {item['id']} names {test}, which does not exist")
+            found += f"{', ' if found else ''}`{Path(path).stem}::{name}`"
+        rows.append([item["id"], item["pitfall"], found])
+    notes = sum(
+        "note" in item for item in json.loads((ROOT / "docs" / "pitfalls.json").read_text())
+    )
+    return (
+        f"{table(['id', 'pitfall', 'test'], rows)}\n\n{len(rows)} pitfalls, {notes} by a sentence."
+    )
+
+
+def selection(part: str) -> str:
+    """Density and error of policies on a model's tensors, or planted slashes."""
+    suite = load("selection--cpu")
+    note = f"{suite['device']}; commit `{suite['commit'][:7]}`."
+    if part == "planted":
+        rows = [
+            [
+                str(r["stride"]),
+                "alternating" if r["alternate"] else "published",
+                r["distance"],
+                f"{100 * r['found']:.0f} %",
+                f"{100 * r['chance']:.0f} %",
+            ]
+            for r in suite["planted"]
+        ]
+        head = ["stride", "residue", "distance of the slash", "found", "chance"]
+        return f"{table(head, rows)}\n\n4096 tokens, six slashes a row. {note}"
+    rows = [
+        [
+            r["kind"],
+            re.sub(r"\w+\((.*)\)", _changed, r["setting"]),
+            f"{r['density']:.3f}",
+            f"{r['mass']:.3f}",
+            f"{r['error']:.3f}",
+            f"{max(r['errors']):.3f}",
+        ]
+        for r in sorted(suite["rows"], key=lambda r: (r["kind"], r["density"]))
+    ]
+    head = ["cells by", "setting", "density", "exact mass kept", "L2 error", "worst layer"]
+    text = f"{suite['model']}, {len(suite['rows'][0]['errors'])} layers, {suite['tokens']} tokens"
+    return f"{table(head, rows)}\n\n{text}. {note}"
+
+
+def _changed(match: re.Match[str]) -> str:
+    """The settings of a policy's repr that the tables compare."""
+    names = ("stride", "threshold", "top_k", "window")
+    pairs = [x.split("=") for x in match[1].split(", ")]
+    return ", ".join(f"{a} {b}" for a, b in pairs if a in names and b != "None")
+
+
+def cpu_speed() -> str:
+    """Times on the CPU, with density and error."""
+    suite = load("cpu_speed--cpu")
+    rows = [
+        [
+            str(r["tokens"]),
+            r["dtype"],
+            str(r["stride"]),
+            f"{r['density']:.3f}",
+            f"{r['relative_l2_error']:.4f}",
+            *[f"{r[name]['median']:.0f}" for name in ("dense_ms", "select_ms", "attend_ms")],
+            f"{r['both_ms']['median']:.0f} ({r['both_ms']['low']:.0f} to {r['both_ms']['high']:.0f})",
+            f"{r['speedup']:.2f}",
+        ]
+        for r in suite["rows"]
+    ]
+    head = ["tokens", "dtype", "stride", "density", "L2 error", "dense, ms", "select, ms"]
+    head += ["attend, ms", "both, ms (range)", "speed-up"]
+    kernel = [
+        [f"{r['density']:.3f}", f"{r['dense_ms']['median']:.0f}"]
+        + [f"{r['attend_ms']['median']:.0f}", f"{r['speedup']:.2f}", f"{1 / r['density']:.1f}"]
+        for r in suite["kernel"]
+    ]
+    second = table(
+        ["density", "dense, ms", "attend, ms", "speed-up", "if free of overhead"], kernel
+    )
+    load_now = max(r["load"] for r in suite["rows"])
+    note = (
+        f"{suite['heads']} heads of width {suite['width']}; medians of 7; {suite['device']}, "
+        f"{suite['capability']}, load at most {load_now:.1f}; commit `{suite['commit'][:7]}`."
+    )
+    return (
+        f"{table(head, rows)}\n\nAttention alone, random cells, 8192 tokens:\n\n{second}\n\n{note}"
+    )
+
+
 PARTS = {
+    "pitfalls": pitfalls,
+    "selection": lambda: selection("real"),
+    "planted": lambda: selection("planted"),
+    "cpu_speed": cpu_speed,
     "receipts": receipts,
     "details": details,
     "motion": motion,

@@ -1,6 +1,7 @@
 """`attend`: masks, padding, several sequences, skipping, odd inputs."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from foveal.attention import (
     attend_varlen,
     block_sparse_attention,
 )
+from foveal.attention.block_sparse.api import choose_impl
 from foveal.attention.reference import block_sparse_reference
 from foveal.errors import ArgumentError, ShapeError, UnsupportedError
 from foveal.testing import assert_as_accurate
@@ -365,3 +367,17 @@ def test_policies_survive_text(policy) -> None:
 def test_policies_refused_as_text(text) -> None:
     with pytest.raises(ArgumentError):
         Policy.from_json(text)
+
+
+def test_auto_asks_the_layout_and_nothing_else() -> None:
+    q, k, _ = inputs()
+    full = BlockLayout.causal_like(q, k)
+    assert choose_impl(full) == "dense"
+    assert choose_impl(full, return_lse=True) == "cpu"
+    assert choose_impl(full, attn_mask=torch.ones(1, 1, 300, 300)) == "cpu"
+    assert choose_impl(replace(full, skip_threshold=(1.0,) * 4)) == "cpu"
+    assert choose_impl(POLICY.layout(q, k)) == "cpu"
+    with pytest.raises(UnsupportedError, match="triton"):
+        block_sparse_attention(q, k, k, full, impl="triton")
+    with pytest.raises(UnsupportedError, match="dense"):
+        block_sparse_attention(q, k, k, POLICY.layout(q, k), impl="dense")

@@ -159,9 +159,10 @@ def iter_block_mass(
             hidden = left[None, :stop] > last_query[:, None] + (t - s)
             scores.masked_fill_(hidden, -math.inf)
         weights = torch.softmax(scores, -1)
-        del scores
         if causal or rows * stride != some.shape[2] or t % stride:
-            weights.nan_to_num_(0.0)
+            # Rows that see nothing; a NaN that comes from the inputs must stay one.
+            weights.masked_fill_(scores.amax(-1, keepdim=True).isneginf(), 0.0)
+        del scores
         pad = (0, num_cells(t) * per_cell - stop, 0, -rows % per_cell)
         if any(pad):
             weights = torch.nn.functional.pad(weights, pad)

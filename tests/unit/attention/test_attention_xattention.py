@@ -1,0 +1,112 @@
+"""XAttention beyond the paper: chunks, parity, dense tails and steps, broken numbers."""
+
+import math
+
+import pytest
+import torch
+
+from foveal.attention import BlockLayout, XAttention, attend
+from foveal.attention.score import block_mass
+
+POLICY = XAttention(stride=8, threshold=0.6, dense_below=0)
+
+
+def noise(s, t=None, *, h=2, g=1, d=16, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    q = 2 * torch.randn(1, h, s, d, generator=random)
+    return q, torch.randn(1, g, t or s, d, generator=random)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8, 16, 32, 64])
+@pytest.mark.parametrize("alternate", [True, False])
+@pytest.mark.parametrize("chunk", [64, 128, 192])
+def test_a_prefill_in_chunks_chooses_the_cells_of_one_call(stride, alternate, chunk) -> None:
+    q, k = noise(450)
+    policy = XAttention(stride=stride, threshold=0.6, alternate=alternate, dense_below=0)
+    whole = policy.layout(q, k).to_bool()
+    out = attend(q, k, k, policy=policy)
+    for first in range(0, 450, chunk):
+        stop = min(first + chunk, 450)
+        part = policy.layout(q[:, :, first:stop], k[:, :, :stop]).to_bool()
+        rows = slice(first // 64, first // 64 + part.shape[2])
+        assert torch.equal(part, whole[:, :, rows, : part.shape[3]])
+        assert not whole[:, :, rows, part.shape[3] :].any()
+        some = attend(q[:, :, first:stop], k[:, :, :stop], k[:, :, :stop], policy=policy)
+        torch.testing.assert_close(some, out[:, :, first:stop])
+
+
+def hits(alternate: bool, distance: int, stride: int) -> float:
+    """Share of rows whose four heaviest cells hold a planted single-token slash."""
+    q, k = noise(4096, h=1, d=64, seed=distance)
+    k = k / k.norm(dim=-1, keepdim=True)
+    q = 0.3 * q / q.norm(dim=-1, keepdim=True) * math.sqrt(64)
+    q[:, :, distance:] += 8 * math.sqrt(64) * k[:, :, :-distance]
+    mass = block_mass(q, k, stride=stride, alternate=alternate)[0, 0]
+    rows = range(distance // 64 + 2, 64)
+    found = [
+        bool(
+            {(n * 64 - distance) // 64, (n * 64 + 63 - distance) // 64}
+            & set(mass[n].topk(4).indices.tolist())
+        )
+        for n in rows
+    ]
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+def test_the_published_residue_misses_even_distances_and_the_alternating_one_does_not(stride):
+    even, odd = (1400, 1814), (1401, 1813)
+    published = [sum(hits(False, x, stride) for x in some) / 2 for some in (even, odd)]
+    fixed = [sum(hits(True, x, stride) for x in some) / 2 for some in (even, odd)]
+    assert published[0] < 0.4 < 0.95 < published[1]
+    assert min(fixed) > 0.8
+
+
+def test_the_last_queries_may_keep_everything() -> None:
+    q, k = noise(500)
+    plain = XAttention(stride=8, threshold=0.3, dense_below=0)
+    kept = plain.layout(q, k).to_bool()
+    tail = XAttention(stride=8, threshold=0.3, dense_below=0, num_dense_last=60).layout(q, k)
+    full = BlockLayout.causal_like(q, k).to_bool()
+    # Queries 440..499 lie in cells 6 and 7.
+    assert torch.equal(tail.to_bool()[:, :, :6], kept[:, :, :6])
+    assert torch.equal(tail.to_bool()[:, :, 6:], full[:, :, 6:])
+    assert not torch.equal(kept[:, :, 6:], full[:, :, 6:])
+
+
+def test_first_steps_keep_everything() -> None:
+    q, k = noise(300)
+    policy = XAttention(stride=8, threshold=0.3, dense_below=0, num_dense_steps=5)
+    assert policy.for_step(4).layout(q, k).is_full
+    assert policy.for_step(5) is policy
+    assert (policy | POLICY).for_step(0).layout(q, k).is_full
+    assert not (policy & POLICY).for_step(0).layout(q, k).is_full
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_rows_that_are_not_finite_keep_everything_and_harm_no_other_head(value) -> None:
+    q, k = noise(400, h=4, g=2)
+    wanted = POLICY.layout(q, k).to_bool()
+    k[0, 1, 10] = value
+    kept = POLICY.layout(q, k).to_bool()
+    assert torch.equal(kept[:, :2], wanted[:, :2])
+    full = BlockLayout.causal_like(q, k).to_bool()
+    assert torch.equal(kept[:, 2:], full[:, 2:])
+
+
+def test_density_grows_with_the_threshold_and_ends_at_full() -> None:
+    q, k = noise(640, h=4)
+    densities = [
+        XAttention(stride=8, threshold=x, dense_below=0).layout(q, k).density
+        for x in (0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 0.9999, 1.0)
+    ]
+    assert densities == sorted(densities)
+    assert densities[-1] == 1.0
+
+
+def test_nearly_everything_against_a_full_layout() -> None:
+    q, k = noise(300)
+    full = attend(q, k, k, policy=XAttention(threshold=1.0, dense_below=0))
+    assert torch.equal(full, attend(q, k, k))
+    nearly = XAttention(stride=8, threshold=0.9999, dense_below=0)
+    torch.testing.assert_close(attend(q, k, k, policy=nearly), full, rtol=0, atol=2e-2)
