@@ -326,7 +326,7 @@ def cpu_speed() -> str:
             f"{r['density']:.3f}",
             f"{r['relative_l2_error']:.4f}",
             *[f"{r[name]['median']:.0f}" for name in ("dense_ms", "select_ms", "attend_ms")],
-            f"{r['both_ms']['median']:.0f} ({r['both_ms']['low']:.0f} to {r['both_ms']['high']:.0f})",
+            "{median:.0f} ({low:.0f} to {high:.0f})".format(**r["both_ms"]),
             f"{r['speedup']:.2f}",
         ]
         for r in suite["rows"]
@@ -334,8 +334,13 @@ def cpu_speed() -> str:
     head = ["tokens", "dtype", "stride", "density", "L2 error", "dense, ms", "select, ms"]
     head += ["attend, ms", "both, ms (range)", "speed-up"]
     kernel = [
-        [f"{r['density']:.3f}", f"{r['dense_ms']['median']:.0f}"]
-        + [f"{r['attend_ms']['median']:.0f}", f"{r['speedup']:.2f}", f"{1 / r['density']:.1f}"]
+        [
+            f"{r['density']:.3f}",
+            f"{r['dense_ms']['median']:.0f}",
+            f"{r['attend_ms']['median']:.0f}",
+            f"{r['speedup']:.2f}",
+            f"{1 / r['density']:.1f}",
+        ]
         for r in suite["kernel"]
     ]
     second = table(
