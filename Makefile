@@ -2,6 +2,16 @@
 TORCH ?= 2.13.0
 PYTHON ?= python3
 PY := .venv/bin/python
+TYPECHECKED := core codec lowlight motion data web
+# these pass values of the wrong type on purpose, to see the library's own error
+WRONG_TYPES := \
+  tests/unit/core/test_core_media.py::test_write_image_checks_its_arguments \
+  tests/unit/codec/test_codec.py::test_bad_features_are_named \
+  tests/unit/codec/test_codec.py::test_pixel_ladder_names_its_arguments \
+  tests/unit/codec/test_entropy.py::test_bad_scales_are_named \
+  tests/unit/codec/test_entropy.py::test_arguments_are_named \
+  tests/unit/lowlight/test_lowlight_curve.py::test_strength_and_errors \
+  tests/unit/data/test_sensor_noise.py::test_bad_arguments
 .PHONY: help setup demo test ci lint types docs bench gpu clean
 
 help: ## List the targets
@@ -39,6 +49,8 @@ ci: lint types ## What .ci/run does
 	$(PY) -m foveal samples fetch
 	$(PY) -m pytest -q -m "not gpu and not assets" --jaxtyping-packages=foveal,beartype.beartype \
 	  tests/unit/attention tests/against_reference
+	PYTHONPATH=tools $(PY) -m pytest -q -m "not gpu and not assets" --jaxtyping-packages=foveal,typecheck.check \
+	  $(WRONG_TYPES:%=--deselect=%) $(TYPECHECKED:%=tests/unit/%)
 	CI=true $(MAKE) --no-print-directory test PYTEST_FLAGS="--cov=foveal --cov-branch --cov-report= --cov-fail-under=85"
 
 bench: setup ## Measure motion and attention on this machine

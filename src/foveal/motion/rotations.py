@@ -1,15 +1,18 @@
 """Unit quaternions, scalar first (w, x, y, z), as batched NumPy functions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Numbers = NDArray[Any] | Sequence[Any] | float
+"""What becomes an `Array`; numpy's own name for it cannot be checked at run time for tuples."""
 """float64 wherever nothing else is said; NumPy's stubs lose the dtype in most expressions."""
 
 
-def multiply(a: ArrayLike, b: ArrayLike) -> Array:
+def multiply(a: Numbers, b: Numbers) -> Array:
     """Return the Hamilton product `a b`: rotate by `b`, then by `a`.
 
     Args:
@@ -29,12 +32,12 @@ def multiply(a: ArrayLike, b: ArrayLike) -> Array:
     )
 
 
-def conjugate(q: ArrayLike) -> Array:
+def conjugate(q: Numbers) -> Array:
     """Return the inverse of unit quaternions (..., 4)."""
     return np.asarray(q, np.float64) * np.array([1.0, -1.0, -1.0, -1.0])
 
 
-def rotate(q: ArrayLike, v: ArrayLike) -> Array:
+def rotate(q: Numbers, v: Numbers) -> Array:
     """Rotate vectors (..., 3) by unit quaternions (..., 4); both broadcast."""
     q_, v_ = np.asarray(q, np.float64), np.asarray(v, np.float64)
     w, u = q_[..., :1], q_[..., 1:]
@@ -42,7 +45,7 @@ def rotate(q: ArrayLike, v: ArrayLike) -> Array:
     return v_ + w * t + np.cross(u, t)
 
 
-def from_axis_angle(axis: ArrayLike, angle: ArrayLike) -> Array:
+def from_axis_angle(axis: Numbers, angle: Numbers) -> Array:
     """Return the rotation by `angle` (..., rad) about a unit `axis` (..., 3)."""
     half = 0.5 * np.asarray(angle, np.float64)[..., None]
     axis_ = np.asarray(axis, np.float64)
@@ -51,19 +54,19 @@ def from_axis_angle(axis: ArrayLike, angle: ArrayLike) -> Array:
     )
 
 
-def normalize(q: ArrayLike) -> Array:
+def normalize(q: Numbers) -> Array:
     """Scale quaternions (..., 4) to unit length."""
     q_ = np.asarray(q, np.float64)
     return q_ / np.linalg.norm(q_, axis=-1, keepdims=True)
 
 
-def to_matrix(q: ArrayLike) -> Array:
+def to_matrix(q: Numbers) -> Array:
     """Return rotation matrices (..., 3, 3); the columns are the rotated axes."""
     q_ = np.asarray(q, np.float64)
     return np.stack([rotate(q_, np.eye(3)[i]) for i in range(3)], axis=-1)
 
 
-def from_matrix(m: ArrayLike) -> Array:
+def from_matrix(m: Numbers) -> Array:
     """Return unit quaternions (..., 4) of rotation matrices (..., 3, 3), with w >= 0."""
     m_ = np.asarray(m, np.float64)
     xx, yy, zz = m_[..., 0, 0], m_[..., 1, 1], m_[..., 2, 2]
@@ -88,7 +91,7 @@ def from_matrix(m: ArrayLike) -> Array:
     return np.where(q[..., :1] < 0, -q, q)
 
 
-def slerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Array:
+def slerp(a: Numbers, b: Numbers, t: Numbers) -> Array:
     """Interpolate on the shorter arc from `a` (t=0) to `b` (t=1).
 
     Args:
@@ -110,7 +113,7 @@ def slerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> Array:
     return normalize(wa * a_ + wb * b_)
 
 
-def unwrap_signs(q: ArrayLike) -> Array:
+def unwrap_signs(q: Numbers) -> Array:
     """Flip signs along axis 0 so that neighbouring frames (frames, ..., 4) share a hemisphere."""
     out = np.array(q, np.float64)
     for i in range(1, len(out)):
@@ -119,7 +122,7 @@ def unwrap_signs(q: ArrayLike) -> Array:
     return out
 
 
-def euler_from_matrix(m: ArrayLike, order: str) -> Array:
+def euler_from_matrix(m: Numbers, order: str) -> Array:
     """Decompose R = R_i(a) R_j(b) R_k(c), about the moving axes named by `order`.
 
     Args:
