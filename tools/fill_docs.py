@@ -39,14 +39,17 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def receipts() -> str:
     """The receipts of the committed run of the demo."""
     run = load("demo--cpu")
-    rows = []
+    rows, published = [], []
     for stage in STAGES:
         r = run[stage]
+        is_published = "full" in r["details"].get("estimated", [])
+        if is_published:
+            published.append(r["details"]["full_is"])
         rows.append(
             [
                 stage,
                 r["unit"],
-                f"{100 * r['spent'] / r['full']:.2g} %",
+                f"{100 * r['spent'] / r['full']:.2g} %{' †' * is_published}",
                 f"{r['loss']:.4g}",
                 r["loss_metric"],
                 f"{r['seconds']:.0f}",
@@ -55,6 +58,8 @@ def receipts() -> str:
     head = ["stage", "unit", "spent of full", "loss", "what the loss is", "seconds"]
     versions = ", ".join(f"{k} {v}" for k, v in run["versions"].items())
     note = f"One run, seed {run['seed']}, commit `{run['commit']}`; {versions}."
+    if published:
+        note = f"† The full price is published, not measured: {'; '.join(published)}.\n\n{note}"
     return f"{table(head, rows)}\n\n{note}"
 
 
