@@ -1,12 +1,15 @@
 """The second gate: codes compared exactly, outputs with an fp64 evaluation on the same codes."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.attention import BlockLayout
-from foveal.attention.block_sparse import quantized
+from foveal.attention.block_sparse import quantized, rows
 from foveal.attention.block_sparse.quantized import quantized_attention
 from foveal.attention.block_sparse.quantized_reference import quantized_reference
 from foveal.attention.layout import num_cells
@@ -177,6 +180,21 @@ def test_any_shape_equals_fp64_on_the_same_codes(case, causal, smooth_k, mode):
         _second_gate(q, k, v, layout, precision)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_skipped_cells_equal_fp64_on_the_same_codes(mode):
+    q, k, v = _case(150, 520)
+    k[:, :, 128:320] *= 0.1  # cells that some query cells, and not all, can do without
+    q[:, :, :64] *= 3
+    thresholds = (0.5, 1.5, math.inf, 0.0)
+    full = _layout(q, k, share=0.9)
+    layout = replace(full, skip_threshold=thresholds)
+    wanted, _ = _second_gate(q, k, v, layout, Sage(mode))
+    kept = _second_gate(q, k, v, full, Sage(mode))[0]
+    moved = (wanted.lse - kept.lse).abs().amax((0, 2))
+    assert moved[2] == 0
+    assert bool((moved[[0, 3]] > 1e-3).all())
+
+
 def test_the_gate_sees_a_lost_bit_that_the_first_gate_lets_pass(monkeypatch):
     q, k, v = _case(128, 128)
     layout = _layout(q, k, share=1.0)
@@ -193,11 +211,11 @@ def test_the_gate_sees_a_lost_bit_that_the_first_gate_lets_pass(monkeypatch):
 def test_the_result_does_not_depend_on_steps_and_chunks(monkeypatch):
     q, k, v = _case(300, 333)
     for precision in (Sage("int4-fp8"), Sage(accumulate="single")):
-        layout = _layout(q, k, share=0.7)
+        layout = replace(_layout(q, k, share=0.7), skip_threshold=(0.2, 1.0, 0.0, math.inf))
         whole = quantized_attention(q, k, v, layout, precision=precision, return_lse=True)
         for size in (2**17, 1):
             monkeypatch.setattr(quantized, "_GATHER_BYTES", size)
-            monkeypatch.setattr(quantized, "_INDEX_BYTES", 64 * size // 2**17)
+            monkeypatch.setattr(rows, "_INDEX_BYTES", 64 * size // 2**17)
             steps = quantized_attention(q, k, v, layout, precision=precision, return_lse=True)
             for x, y in zip(steps, whole, strict=True):
                 torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)

@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from typing import Literal, overload
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from foveal.attention.block_sparse.rows import CutCells, iter_rows, to_cells
 from foveal.attention.layout import CELL, BlockLayout, check_sizes
 from foveal.attention.precision import Sage
 from foveal.attention.prepare.api import Prepared, prepare
-from foveal.attention.quantize.api import E4M3_MAX, quantize_queries, split_cells
+from foveal.attention.quantize.api import E4M3_MAX, quantize_queries
 from foveal.errors import ArgumentError, ShapeError, UnsupportedError
 
 _GATHER_BYTES = 16 * 2**20
 """Most memory that the gathered cells and logits of one step may take."""
-
-_INDEX_BYTES = 32 * 2**20
-"""Most memory that each integer per cell may take; longer inputs go by chunks of query cells."""
 
 _MAX_WIDTH = 1024
 """Up to here a sum of products of codes stays below 2^24 and is exact in fp32: 1024 * 127^2."""
@@ -46,9 +44,22 @@ class _Inputs:
     k_scale: Tensor  # fp32 (b*g*m, 64)
     k_plain: Tensor | None  # (b*g*m, 64, d), dtype of the caller; only with q_mean
     k_mean: Tensor | None  # fp32 (b*g, d); only with q_mean
-    v: Tensor  # fp8 or fp16 (b*g*m, 64, e)
-    masks: Tensor  # bool (masks, 64, 64)
+    v: Tensor  # fp8 or fp16 as integers of that size (b*g*m, 64, e)
+    v_dtype: torch.dtype
+    masks: Tensor  # bool (kinds, 64, 64), by kind of cell
     offset: float  # log2 of the largest weight
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows with equally many kept cells."""
+
+    rows: Int[Tensor, " r"]  # of _Inputs.q
+    keys: Int[Tensor, "r c"]  # cells of _Inputs.k, ascending
+    key_head: Int[Tensor, " r"]  # of b*g
+    kind: Int[Tensor, "r c"]  # of the cells, 0 for a whole one
+    skip: Float[Tensor, " r"] | None  # second stage, in base 2
+    past: Bool[Tensor, "r 64"]  # queries beyond the last token
 
 
 @dataclass
@@ -124,7 +135,8 @@ def quantized_attention(
         out = w O / l + v_mean,  lse = ln 2 (log2 l - offset + M) + scale q k_mean
 
     offset is log2(448) for fp8, whose largest weight is then the largest e4m3 number, and 0 for
-    fp16. l sums unrounded weights. Terms of a smoothing that is off are left out.
+    fp16. l sums unrounded weights. Terms of a smoothing that is off are left out. Cells that the
+    layout's `skip_threshold` lets a kernel skip, judged on these logits, are skipped.
 
     Args:
         q: Queries, fp16, bf16, fp32 or fp64.
@@ -159,8 +171,9 @@ def quantized_attention(
     _check_prepared(fn, k, v, precision, prepared)
     b, h, s, d = q.shape
     scale = 1 / math.sqrt(d) if scale is None else scale
-    inputs = _inputs(q, k, layout, precision, scale, prepared)
-    out, lse = _all_rows(inputs, layout, k.shape[1], precision.accumulate == "single")
+    cut = CutCells.of(layout)
+    inputs = _inputs(q, k, cut, precision, scale, prepared)
+    out, lse = _all_rows(inputs, layout, cut, k.shape[1], precision.accumulate == "single")
 
     n = out.shape[0] // (b * h)
     blind = lse.isneginf()
@@ -237,84 +250,59 @@ def _key_heads(b: int, h: int, g: int, device: torch.device) -> Int[Tensor, " he
 
 
 def _inputs(
-    q: Tensor, k: Tensor, layout: BlockLayout, precision: Sage, scale: float, prepared: Prepared
+    q: Tensor, k: Tensor, cut: CutCells, precision: Sage, scale: float, prepared: Prepared
 ) -> _Inputs:
     """Quantize the queries and lay everything out as rows of cells."""
     factor = scale * math.log2(math.e)
+    keys, key_mean, values = prepared.keys, prepared.key_mean, prepared.values.values
     codes, mean = quantize_queries(
         q, bits=precision.bits, granularity=precision.granularity, smooth=precision.smooths_q
     )
     smooth = mean is not None
-    keys, key_mean = prepared.keys, prepared.key_mean
     return _Inputs(
         q=codes.values.flatten(0, 2),
         q_scale=codes.token_scales().flatten(0, 2)[..., None] * factor,
         q_mean=mean.flatten(0, 2)[:, None] * factor if mean is not None else None,
         k=keys.values.flatten(0, 2),
         k_scale=keys.token_scales().flatten(0, 2),
-        k_plain=split_cells(k.detach()).flatten(0, 2) if smooth else None,
+        k_plain=to_cells(k.detach()) if smooth else None,
         k_mean=key_mean.flatten(0, 2) if smooth and key_mean is not None else None,
-        v=prepared.values.values.flatten(0, 2),
-        masks=torch.stack([mask for _, mask in _cut_cells(layout, q.device)]),
+        v=values.view(torch.uint8 if values.element_size() == 1 else torch.int16).flatten(0, 2),
+        v_dtype=values.dtype,
+        masks=cut.table(),
         offset=math.log2(E4M3_MAX) if precision.value_format == "fp8" else 0.0,
     )
 
 
-def _cut_cells(layout: BlockLayout, device: torch.device) -> list[tuple[int, Tensor]]:
-    """Return (m - n, token mask) of the cells that the causal or window rule cuts through.
-
-    The rule depends on positions only through key - query, so every row of cells meets the same few
-    masks. The last one, with no such distance, is of the last key cell when that is partly filled.
-    """
-    inner = torch.arange(CELL, device=device)
-    shift = layout.num_keys - layout.num_queries
-    found: list[tuple[int, Tensor]] = []
-    if layout.causal:
-        span = layout.num_keys + CELL if layout.span is None else layout.span
-        edges = {(shift + x) // CELL + y for x in (0, -span) for y in (0, 1)}
-        for delta in sorted(edges):
-            distance = inner[:, None] + shift - (delta * CELL + inner[None, :])
-            found.append((delta, (distance >= 0) & (distance < span)))
-    filled = layout.num_keys - (layout.num_keys - 1) // CELL * CELL
-    return [*found, (-(2**62), (inner < filled)[None, :].expand(CELL, CELL))]
-
-
 def _all_rows(
-    inputs: _Inputs, layout: BlockLayout, g: int, short: bool
+    inputs: _Inputs, layout: BlockLayout, cut: CutCells, g: int, short: bool
 ) -> tuple[Float[Tensor, "rows 64 e"], Float[Tensor, "rows 64"]]:
     """Run every (head, query cell) row; those with the same number of kept cells together.
 
     Returns: Outputs in units of the channel scales, and the lse of the smoothed logits.
     """
     b, h, n, m = layout.shape
-    device, width = inputs.q.device, inputs.v.shape[2]
-    out = torch.zeros(b * h * n, CELL, width, device=device)
+    device = inputs.q.device
+    out = torch.zeros(b * h * n, CELL, inputs.v.shape[2], device=device)
     lse = torch.full((b * h * n, CELL), -math.inf, device=device)
-    base = _key_heads(b, h, g, device) * m
-    deltas = [delta for delta, _ in _cut_cells(layout, device)]
-    ragged = len(deltas) if layout.num_keys % CELL and not layout.causal else 0
-    chunk = max(1, _INDEX_BYTES // (8 * b * h * m))
-    for first in range(0, n, chunk):
-        kept = layout.to_bool(slice(first, first + chunk)).flatten(0, 1)  # (b*h, size, m)
-        cells = torch.arange(first, first + kept.shape[1], device=device)
-        where = (torch.arange(b * h, device=device)[:, None] * n + cells).flatten()
-        kept = kept.flatten(0, 1)
-        counts = kept.sum(1)
-        order = kept.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
-        for count in counts.unique().tolist():
-            if not count:
-                continue
-            alike = (counts == count).nonzero()[:, 0]
-            per_row = count * _bytes_per_cell(inputs, short)
-            for rows in alike.split(max(1, _GATHER_BYTES // per_row)):
-                mine, columns = where[rows], order[rows, :count]
-                cut = torch.zeros_like(columns)
-                for i, delta in enumerate(deltas):
-                    cut[columns - (mine % n)[:, None] == delta] = i + 1
-                if ragged:
-                    cut[columns == m - 1] = ragged
-                index = base[mine // n][:, None] + columns
-                out[mine], lse[mine] = _rows(inputs, mine, index, cut, m, short)
+    skip = None
+    if layout.skip_threshold is not None:
+        skip = torch.tensor(layout.skip_threshold, device=device) * math.log2(math.e)
+    inner = torch.arange(CELL, device=device)
+    for batch in iter_rows(layout, g, cut):
+        per_row = batch.num_cells * _bytes_per_cell(inputs, short)
+        for some in batch.split(max(1, _GATHER_BYTES // per_row)):
+            keys = some.keys.sort(dim=1).values
+            cell = (some.rows % n)[:, None]
+            rows = _Rows(
+                rows=some.rows,
+                keys=keys,
+                key_head=keys[:, 0] // m,
+                kind=cut.kind[cell, keys % m].long(),
+                skip=None if skip is None else skip[some.rows // n % h],
+                past=cell * CELL + inner >= layout.num_queries,
+            )
+            out[some.rows], lse[some.rows] = _run(inputs, rows, short)
     return out, lse
 
 
@@ -324,55 +312,59 @@ def _bytes_per_cell(inputs: _Inputs, short: bool) -> int:
     return 4 * CELL * (keys + e * (1 + (2 * _SHORT_KEYS if short else 0)) + 2 * CELL)
 
 
-def _rows(
-    inputs: _Inputs, rows: Tensor, index: Tensor, cut: Tensor, m: int, short: bool
-) -> tuple[Tensor, Tensor]:
-    """Online softmax of some rows over their kept cells, in ascending order.
-
-    Args:
-        inputs: Cells.
-        rows: Rows of `inputs.q`, (r,).
-        index: Rows of `inputs.k` that they keep, (r, c).
-        cut: 1 + mask of those that the token rule cuts, else 0, (r, c).
-        m: Key cells per head.
-        short: Emulate the short accumulator.
-    """
-    e = inputs.v.shape[2]
+def _run(inputs: _Inputs, rows: _Rows, short: bool) -> tuple[Tensor, Tensor]:
+    """Online softmax of some rows over their kept cells, in ascending order."""
+    r, c = rows.keys.shape
+    device = rows.keys.device
     state = _State(
-        top=torch.full((len(rows), CELL, 1), -math.inf, device=rows.device),
-        mass=torch.zeros(len(rows), CELL, 1, device=rows.device),
-        out=torch.zeros(len(rows), CELL, e, device=rows.device),
+        top=torch.full((r, CELL, 1), -math.inf, device=device),
+        mass=torch.zeros(r, CELL, 1, device=device),
+        out=torch.zeros(r, CELL, inputs.v.shape[2], device=device),
     )
-    step = max(1, _GATHER_BYTES // (len(rows) * _bytes_per_cell(inputs, short)))
-    for i in range(0, index.shape[1], step):
-        some = index[:, i : i + step]
-        logits = _logits(inputs, rows, some, cut[:, i : i + step], m)
-        _accumulate(state, logits, inputs.v[some], inputs.offset, short)
+    step = max(1, _GATHER_BYTES // (r * _bytes_per_cell(inputs, short)))
+    for i in range(0, c, step):
+        some = slice(i, i + step)
+        logits = _logits(inputs, rows, some)
+        if rows.skip is not None:
+            ends = [x - i for x in (0, c - 1) if i <= x < i + logits.shape[2]]
+            _skip(logits, state.top, rows.skip, rows.past, ends)
+        values = inputs.v[rows.keys[:, some]].view(inputs.v_dtype)
+        _accumulate(state, logits, values, inputs.offset, short)
     blind = state.mass == 0
     lse = (state.mass.log2() - inputs.offset + state.top) * math.log(2)
     return state.out / state.mass.masked_fill(blind, 1.0), lse[..., 0]
 
 
-def _logits(
-    inputs: _Inputs, rows: Tensor, index: Tensor, cut: Tensor, m: int
-) -> Float[Tensor, "r 64 c 64"]:
-    """Return base-2 logits of some rows and cells; -inf where the token rule hides a key."""
+def _logits(inputs: _Inputs, rows: _Rows, some: slice) -> Float[Tensor, "r 64 c 64"]:
+    """Return base-2 logits of some cells of rows; -inf where the token rule hides a key."""
+    index, kind = rows.keys[:, some], rows.kind[:, some]
     r, c = index.shape
     d = inputs.k.shape[2]
     keys = inputs.k[index].view(r, c * CELL, d).float()
-    logits = torch.bmm(inputs.q[rows].float(), keys.transpose(1, 2))
-    logits.mul_(inputs.q_scale[rows]).mul_(inputs.k_scale[index].view(r, 1, c * CELL))
+    logits = torch.bmm(inputs.q[rows.rows].float(), keys.transpose(1, 2))
+    logits.mul_(inputs.q_scale[rows.rows]).mul_(inputs.k_scale[index].view(r, 1, c * CELL))
     if inputs.q_mean is not None and inputs.k_plain is not None:
         plain = inputs.k_plain[index].view(r, c * CELL, d).float()
         if inputs.k_mean is not None:
-            plain = plain - inputs.k_mean[index[:, :1] // m]
-        logits += torch.bmm(inputs.q_mean[rows], plain.transpose(1, 2))
+            plain = plain - inputs.k_mean[rows.key_head][:, None]
+        logits += torch.bmm(inputs.q_mean[rows.rows], plain.transpose(1, 2))
     logits = logits.view(r, CELL, c, CELL)
-    i, j = cut.nonzero(as_tuple=True)
+    i, j = kind.nonzero(as_tuple=True)
     if len(i):
-        hidden = ~inputs.masks[cut[i, j] - 1]
-        logits[i, :, j] = logits[i, :, j].masked_fill(hidden, -math.inf)
+        logits[i, :, j] = logits[i, :, j].masked_fill(~inputs.masks[kind[i, j]], -math.inf)
     return logits
+
+
+def _skip(logits: Tensor, top: Tensor, skip: Tensor, past: Tensor, ends: list[int]) -> None:
+    """Hide the cells that no query needs: all their logits lie `skip` below the running maximum.
+
+    The first and the last cell of a row, at `ends`, stay. Skipped cells cannot raise the maximum.
+    """
+    local = logits.amax(-1)
+    before = torch.cat([top, local[..., :-1]], dim=2).cummax(-1).values
+    below = (local <= before - skip[:, None, None]) | past[..., None]
+    below[..., ends] = False
+    logits.masked_fill_(below.all(1)[:, None, :, None], -math.inf)
 
 
 def _accumulate(state: _State, logits: Tensor, v: Tensor, offset: float, short: bool) -> None:

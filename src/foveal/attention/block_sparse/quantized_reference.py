@@ -64,6 +64,7 @@ def quantized_reference(
     for i in range(b):
         for j in range(h):
             head = j // (h // g)
+            skip = math.inf if layout.skip_threshold is None else layout.skip_threshold[j]
             mean = torch.zeros(d, dtype=torch.float64)
             if prepared.key_mean is not None:
                 mean = prepared.key_mean[i, head, 0].double()
@@ -74,7 +75,8 @@ def quantized_reference(
                 mass = torch.zeros(len(rows), 1, dtype=torch.float64)
                 total = torch.zeros(len(rows), v_codes.shape[4], dtype=torch.float64)
                 doubt = total.clone()
-                for m in kept[i, j, n].nonzero()[:, 0].tolist():
+                cells = kept[i, j, n].nonzero()[:, 0].tolist()
+                for m in cells:
                     keys = torch.arange(m * CELL, min((m + 1) * CELL, t))
                     logits = q_codes[i, j, n, : len(rows)] @ k_codes[i, head, m, : len(keys)].T
                     logits = logits * q_scales[i, j, n, : len(rows), None]
@@ -87,6 +89,10 @@ def quantized_reference(
                         size = size + centered.abs() @ middle.abs()
                     logits, size = logits * scale / math.log(2), size * scale / math.log(2)
                     logits = logits.masked_fill(~layout.token_rule(rows, keys), -math.inf)
+                    inner = m not in (cells[0], cells[-1])
+                    local = logits.max(1, keepdim=True).values * math.log(2)
+                    if inner and bool((local <= top * math.log(2) - skip).all()):
+                        continue
                     new = torch.maximum(top, logits.max(1, keepdim=True).values)
                     seen = new.isfinite()
                     shrink = torch.where(seen, torch.exp2(top - new), 0.0)
