@@ -92,7 +92,8 @@ def antidiagonal_reference(
     """Average the logits on the antidiagonal of every stride x stride tile, term by term, in fp64.
 
     G[i, j] = mean over m of q[i*S + o(i, m)] . k[j*S + m] over the pairs whose tokens both exist,
-    with o = S-1-m, or (S-2-m) mod S when `alternate` and floor((i*S + t - s) / S) is odd. Not scaled by 1/sqrt(d).
+    with o = S-1-m, or (S-2-m) mod S when `alternate` and floor((i*S + t - s) / S) is odd. Not
+    scaled by 1/sqrt(d).
 
     Source: Xu et al., "XAttention", ICML 2025, section 2.1, arXiv:2503.16428.
     """

@@ -73,7 +73,7 @@ def test_attending_goes_by_chunks_of_query_cells(monkeypatch):
     q, k = _qk(2048)
     layout = XAttention(threshold=0.5, dense_below=0).layout(q, k)
     wanted = block_sparse_attention(q, k, k, layout, impl="cpu", return_lse=True)
-    monkeypatch.setattr("foveal.attention.block_sparse.cpu._INDEX_BYTES", 4096)
+    monkeypatch.setattr("foveal.attention.block_sparse.rows._INDEX_BYTES", 4096)
     monkeypatch.setattr("foveal.attention.block_sparse.cpu._GATHER_BYTES", 2**18)
     found = block_sparse_attention(q, k, k, layout, impl="cpu", return_lse=True)
     for x, y in zip(found, wanted, strict=True):
