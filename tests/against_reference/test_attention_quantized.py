@@ -150,6 +150,7 @@ def test_every_mode_equals_fp64_on_the_same_codes(mode, granularity):
         (237, 100, {}),
         (130, 201, {"causal": False}),
         (200, 200, {"span": 70}),
+        (330, 330, {"span": 170}),
         (90, 161, {"span": 5}),
         (1, 130, {}),
         (70, 1, {"causal": False}),
