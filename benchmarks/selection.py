@@ -182,11 +182,44 @@ def planted(num_tokens: int, seeds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def parity(num_tokens: int) -> list[dict[str, Any]]:
+    """Error of the alternating residue against the published one at equal density, by layer."""
+    rows: list[dict[str, Any]] = [
+        {
+            "stride": stride,
+            "threshold": threshold,
+            "published": [],
+            "alternating": [],
+            "density": [],
+        }
+        for stride in (4, 8, 16)
+        for threshold in (0.7, 0.9)
+    ]
+    for tensors in capture(num_tokens).values():
+        q, k, _ = tensors
+        dense = attend(*tensors)
+        for row in rows:
+            settings = {"stride": row["stride"], "alternate": False}
+            wanted = XAttention(threshold=row["threshold"], **settings).layout(q, k)
+            low, high = row["threshold"] - 0.1, min(1.0, row["threshold"] + 0.1)
+            for _ in range(12):
+                middle = (low + high) / 2
+                found = XAttention(stride=row["stride"], threshold=middle).layout(q, k)
+                low, high = (middle, high) if found.density < wanted.density else (low, middle)
+            row["density"].append([wanted.density, found.density])
+            for name, layout in (("published", wanted), ("alternating", found)):
+                out = block_sparse_attention(*tensors, layout)
+                error = (out - dense).flatten(2).norm(dim=2) / dense.flatten(2).norm(dim=2)
+                row[name].append(float(error.mean()))
+    return rows
+
+
 def main() -> None:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--parts", nargs="+", default=["planted", "rows", "parity"])
     arguments = parser.parse_args()
     suite = {
         "suite": "selection",
@@ -194,10 +227,17 @@ def main() -> None:
         "model": "SmolLM2-135M-Instruct, 4-bit weights de-quantised, fp32",
         "tokens": arguments.tokens,
     }
+    if arguments.out.exists():  # Parts that are not measured now stay as they are.
+        suite = {**json.loads(arguments.out.read_text()), **suite}
+    parts = {
+        "planted": lambda: planted(4096, 6),
+        "rows": lambda: real(arguments.tokens),
+        "parity": lambda: parity(arguments.tokens),
+    }
     with torch.inference_mode():
-        suite["planted"] = planted(4096, 6)
-        suite["rows"] = real(arguments.tokens)
-    arguments.out.write_text(json.dumps(suite, indent=1) + "\n")
+        for name in arguments.parts:
+            suite[name] = parts[name]()
+            arguments.out.write_text(json.dumps(suite, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -353,7 +353,7 @@ def cpu_speed() -> str:
     )
     load_now = max(r["load"] for r in suite["rows"])
     note = (
-        f"{suite['heads']} heads of width {suite['width']}; medians of 7; {suite['device']}, "
+        f"{suite['inputs']}; medians of 7; {suite['device']}, "
         f"{suite['capability']}, load at most {load_now:.1f}; commit `{suite['commit'][:7]}`."
     )
     return (

@@ -13,7 +13,7 @@ from torch import Tensor
 from foveal.attention.block_sparse.rows import CutCells, RowBatch, iter_rows, to_cells
 from foveal.attention.layout import CELL, BlockLayout, num_cells
 
-_GATHER_BYTES = 8 * 2**20
+_GATHER_BYTES = 4 * 2**20
 """Most memory that one batch of gathered keys and values may take; more falls out of the cache."""
 
 
@@ -59,7 +59,7 @@ def block_sparse_cpu(
     gathered through an index and never repeated as a whole.
 
     Returns: Outputs in the dtype of `q`, and the log-sum-exp, fp32 (fp64 for fp64 inputs).
-    Memory: q, k and v padded to whole cells, 8 MiB of gathered cells, and about 100 MiB of
+    Memory: q, k and v padded to whole cells, 4 MiB of gathered cells, and about 100 MiB of
         indices at any length; with a mask or a skip threshold some 30 MiB of logits.
     """
     b, h, s, d = q.shape

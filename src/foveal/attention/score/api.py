@@ -48,25 +48,36 @@ def _pad_groups(x: Tensor, stride: int) -> Tensor:
 
 
 def _scores(
-    q: Tensor, keys: Tensor, stride: int, first: int, alternate: bool, num_keys: int
+    q: Tensor,
+    keys: Tensor,
+    stride: int,
+    first: int,
+    alternate: bool,
+    num_keys: int,
+    factor: float = 1.0,
 ) -> Tensor:
-    """Mean logit per tile for some query groups; `keys` is (b, g, j, stride * d), fp32.
+    """Mean logit per tile, times `factor`, for some groups of queries.
 
-    `first` is the position of the first query on the axis of the keys.
+    `keys` is (b, g, j, stride * d), fp32; `first` is the position of the first query on the axis
+    of the keys.
     """
     b, h, rows, _ = q.shape
     rows_q = _group_queries(_pad_groups(q.float(), stride), stride, first, alternate)
-    g = keys.shape[1]
-    grouped = rows_q.unflatten(1, (g, h // g)).flatten(2, 3)
-    scores = torch.matmul(grouped, keys.transpose(2, 3)).view(b, h, -1, keys.shape[2])
-    if rows % stride or num_keys % stride:
+    g, columns = keys.shape[1:3]
+    grouped = rows_q.unflatten(1, (g, h // g)).reshape(b * g, -1, rows_q.shape[3])
+    nothing = grouped.new_zeros(1, 1, 1)
+    ragged = rows % stride or num_keys % stride
+    alpha = factor if ragged else factor / stride
+    scores = torch.baddbmm(nothing, grouped, keys.flatten(0, 1).mT, beta=0, alpha=alpha)
+    scores = scores.view(b, h, -1, columns)
+    if ragged:
         there_q = torch.ones(1, 1, rows, 1, device=q.device)
         there_q = _group_queries(_pad_groups(there_q, stride), stride, first, alternate)
         there_k = torch.ones(1, 1, num_keys, 1, device=q.device)
         there_k = _pad_groups(there_k, stride).view(-1, stride)
         pairs = there_q[0, 0] @ there_k.T
         return (scores / pairs.clamp_min(1)).masked_fill(pairs == 0, -math.inf)
-    return scores.div_(stride)
+    return scores
 
 
 def antidiagonal_scores(
@@ -151,23 +162,25 @@ def iter_block_mass(
         stop = columns
         if causal:
             stop = max(1, min(columns, (int(last_query[-1]) + t - s) // stride + 1))
+        num_seen = min(t, stop * stride)
         scores = _scores(
-            some, keys[:, :, :stop], stride, first * CELL + t - s, alternate, min(t, stop * stride)
+            some, keys[:, :, :stop], stride, first * CELL + t - s, alternate, num_seen, scale
         )
-        scores = scores.mul_(scale)
         if causal:
-            hidden = left[None, :stop] > last_query[:, None] + (t - s)
-            scores.masked_fill_(hidden, -math.inf)
+            # Only the last columns hold what some row of this chunk may not see.
+            safe = max(0, min(stop, (int(last_query[0]) + t - s) // stride + 1))
+            hidden = left[None, safe:stop] > last_query[:, None] + (t - s)
+            scores[..., safe:].masked_fill_(hidden, -math.inf)
         weights = torch.softmax(scores, -1)
-        if causal or rows * stride != some.shape[2] or t % stride:
+        if (causal and s > t) or some.shape[2] % stride or num_seen % stride:
             # Rows that see nothing; a NaN that comes from the inputs must stay one.
             weights.masked_fill_(scores.amax(-1, keepdim=True).isneginf(), 0.0)
         del scores
-        pad = (0, num_cells(t) * per_cell - stop, 0, -rows % per_cell)
+        pad = (0, -stop % per_cell, 0, -rows % per_cell)
         if any(pad):
             weights = torch.nn.functional.pad(weights, pad)
-        mass = weights.unflatten(3, (-1, per_cell)).sum(4)
-        yield first, mass.unflatten(2, (-1, per_cell)).sum(3)
+        mass = weights.unflatten(2, (-1, per_cell)).sum(3).unflatten(3, (-1, per_cell)).sum(4)
+        yield first, torch.nn.functional.pad(mass, (0, num_cells(t) - mass.shape[3]))
 
 
 def block_mass(
