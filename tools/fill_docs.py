@@ -284,6 +284,15 @@ def selection(part: str) -> str:
     """Density and error of policies on a model's tensors, or planted slashes."""
     suite = load("selection--cpu")
     note = f"{suite['device']}; commit `{suite['commit'][:7]}`."
+    if part == "parity":
+        rows = []
+        for r in suite["parity"]:
+            ratios = [a / b for a, b in zip(r["alternating"], r["published"], strict=True)]
+            density = sum(x[0] for x in r["density"]) / len(ratios)
+            shown = [f"{x:.3f}" for x in (min(ratios), sum(ratios) / len(ratios), max(ratios))]
+            rows.append([str(r["stride"]), str(r["threshold"]), f"{density:.3f}", *shown])
+        head = ["stride", "published threshold", "density", "best layer", "mean", "worst layer"]
+        return f"{table(head, rows)}\n\n{suite['tokens']} tokens, five layers. {note}"
     if part == "planted":
         rows = [
             [
@@ -365,6 +374,7 @@ PARTS = {
     "pitfalls": pitfalls,
     "selection": lambda: selection("real"),
     "planted": lambda: selection("planted"),
+    "parity": lambda: selection("parity"),
     "cpu_speed": cpu_speed,
     "receipts": receipts,
     "details": details,
