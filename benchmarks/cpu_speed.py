@@ -5,8 +5,8 @@
 Q, K, V of one layer of SmolLM2-135M reading a long text, and its first tokens for the shorter rows.
 The threshold is the one at which XAttention keeps 15 % of the pairs; every row has the density that
 came out and the error against exact attention. Dense is torch SDPA, causal. Run it on an idle
-machine; the load is written down. Then the break-even: the shortest length at which selection and attention together
-beat dense attention.
+machine; the load is written down. The break-even is the shortest length at which selection and
+attention together beat dense attention.
 """
 
 import argparse
