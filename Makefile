@@ -5,6 +5,12 @@ PY := .venv/bin/python
 TYPECHECKED := core codec lowlight motion data web
 # these pass values of the wrong type on purpose, to see the library's own error
 WRONG_TYPES := \
+  tests/unit/attention/test_attention_attach.py::test_precision_must_be_one \
+  tests/unit/attention/test_attention_attend.py::test_varlen_offsets_refused \
+  tests/unit/attention/test_attention_attend.py::test_arguments_refused \
+  tests/unit/attention/test_attention_layout_convert.py::test_from_mask_refuses \
+  tests/unit/attention/test_attention_layout_convert.py::test_flex_attention_agrees \
+  tests/unit/attention/test_attention_layout_convert.py::test_union_of_grouped_heads \
   tests/unit/core/test_core_media.py::test_write_image_checks_its_arguments \
   tests/unit/codec/test_codec.py::test_bad_features_are_named \
   tests/unit/codec/test_codec.py::test_pixel_ladder_names_its_arguments \
@@ -48,7 +54,7 @@ ci: lint types ## What .ci/run does
 	$(PY) tools/fill_docs.py --check
 	$(PY) -m foveal samples fetch
 	$(PY) -m pytest -q -m "not gpu and not assets" --jaxtyping-packages=foveal,beartype.beartype \
-	  tests/unit/attention tests/against_reference
+	  $(WRONG_TYPES:%=--deselect=%) tests/unit/attention tests/against_reference
 	PYTHONPATH=tools $(PY) -m pytest -q -m "not gpu and not assets" --jaxtyping-packages=foveal,typecheck.check \
 	  $(WRONG_TYPES:%=--deselect=%) $(TYPECHECKED:%=tests/unit/%)
 	CI=true $(MAKE) --no-print-directory test PYTEST_FLAGS="--cov=foveal --cov-branch --cov-report= --cov-fail-under=85"
