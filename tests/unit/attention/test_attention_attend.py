@@ -381,3 +381,16 @@ def test_auto_asks_the_layout_and_nothing_else() -> None:
         block_sparse_attention(q, k, k, full, impl="triton")
     with pytest.raises(UnsupportedError, match="dense"):
         block_sparse_attention(q, k, k, POLICY.layout(q, k), impl="dense")
+
+
+def test_queries_beyond_the_last_have_no_say_in_skipping() -> None:
+    q, k, v = inputs(250, 256, b=1, h=2, g=1, seed=5)
+    q[:], k[:] = 0, 0
+    k[:, :, :64, 0] = 1.0
+    q[..., 0] = 10 * math.sqrt(32)
+    full = torch.ones(1, 2, 4, 4, dtype=torch.bool)
+    layout = BlockLayout.from_bool(
+        full, num_queries=250, num_keys=256, causal=False, skip_threshold=(9.0, 11.0)
+    )
+    exact, _ = block_sparse_reference(q, k, v, layout)
+    close(block_sparse_attention(q, k, v, layout).double(), exact)
