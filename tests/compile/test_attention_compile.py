@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 
 from foveal.attention import BlockLayout, Sage, Sparge, Window, XAttention, attend
 from foveal.attention.block_sparse.api import block_sparse_attention
@@ -71,6 +72,20 @@ def test_gradients_of_a_whole_graph() -> None:
     (wanted,) = torch.autograd.grad(attend(q, k, v, policy=POLICY).square().sum(), q)
     (found,) = torch.autograd.grad(compiled(q), q)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*Error detected in GeneratedBackward:UserWarning")
+def test_a_gradient_by_the_mask_is_refused_and_not_left_out() -> None:
+    q, k, v = inputs(requires_grad=True)
+    bias = torch.zeros(1, 1, 300, 300, requires_grad=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda bias: attend(q, k, v, policy=POLICY, attn_mask=bias).square().sum(),
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    with pytest.raises(BackendCompilerFailed, match="attn_mask requires a gradient"):
+        compiled(bias).backward()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -8,12 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foveal.attention.block_sparse.api import (
-    Impl,
-    block_sparse_attention,
-    check_attn_mask,
-    check_qkv,
-)
+from foveal.attention.block_sparse.api import Impl, block_sparse_attention
+from foveal.attention.block_sparse.checks import check_attn_mask, check_qkv
 from foveal.attention.block_sparse.dense import dense_attention
 from foveal.attention.block_sparse.quantized import quantized_attention
 from foveal.attention.layout import CELL, BlockLayout

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foveal.attention.attend import attend, choose_cells
 from foveal.attention.block_sparse.api import Impl, block_sparse_attention
-from foveal.attention.block_sparse.ops import block_sparse_grad
+from foveal.attention.block_sparse.ops import gradients, save_for_gradients
 from foveal.attention.layout import num_cells
 from foveal.attention.policy.base import Policy
 from foveal.attention.precision import Sage
@@ -95,34 +95,18 @@ def _attend_fake(  # pyright: ignore[reportUnusedFunction] - registered
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     q, k, v, attn_mask, _policy, _precision, causal, scale, _impl = inputs
-    ctx.save_for_backward(q, k, v, attn_mask, *output)
-    ctx.mark_non_differentiable(output[2])
-    ctx.rule = (causal, scale)
+    out, lse, bits = output
+    ctx.mark_non_differentiable(bits)
+    save_for_gradients(ctx, (q, k, v, bits, attn_mask, causal, None, None, scale), (out, lse))
 
 
 def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor, _bits: Tensor) -> tuple[Any, ...]:
-    q, k, v, attn_mask, out, lse, bits = ctx.saved_tensors
-    causal, scale = ctx.rule
-    if not bits.numel():
+    if not ctx.saved_tensors[3].numel():
         raise UnsupportedError(
             "attend: a gradient is wanted through precision, a skip threshold or padding in a "
             "compiled model, which has none; run it uncompiled without precision and skipping"
         )
-    grads = block_sparse_grad(
-        grad.contiguous(),
-        grad_lse.contiguous(),
-        q,
-        k,
-        v,
-        out,
-        lse,
-        bits,
-        attn_mask,
-        causal,
-        None,
-        scale,
-    )
-    return (*grads, None, None, None, None, None, None)
+    return gradients(ctx, grad, grad_lse)
 
 
 attend_op.register_autograd(_backward, setup_context=_setup)

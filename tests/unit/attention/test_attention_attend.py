@@ -259,6 +259,9 @@ def test_gradients_refused() -> None:
         block_sparse_attention(q, k, v, layout).sum().backward()
     with pytest.raises(UnsupportedError, match="gradient"):
         attend(q, k, v, precision=Sage("int8-fp8"))
+    bias = torch.zeros(1, 1, 100, 100, requires_grad=True)
+    with pytest.raises(UnsupportedError, match="attn_mask requires a gradient"):
+        attend(q, k, v, attn_mask=bias).sum().backward()
 
 
 # --- odd inputs

@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveal.attention.block_sparse.checks import check_attn_mask, check_layout, check_qkv
 from foveal.attention.block_sparse.dense import dense_attention
 from foveal.attention.block_sparse.flex import flex_attention_cells
 from foveal.attention.block_sparse.ops import block_sparse
-from foveal.attention.layout import BlockLayout, check_sizes
+from foveal.attention.layout import BlockLayout
 from foveal.attention.reference import block_sparse_reference
-from foveal.errors import ArgumentError, ShapeError, UnsupportedError
+from foveal.errors import ArgumentError, UnsupportedError
 
 Impl = Literal["auto", "reference", "dense", "cpu", "flex", "triton"]
 
@@ -27,42 +28,6 @@ def choose_impl(
     if torch.compiler.is_compiling() or return_lse or attn_mask is not None:
         return "cpu"
     return "dense" if layout.skip_threshold is None and layout.is_full else "cpu"
-
-
-def check_qkv(fn: str, q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Raise ShapeError or ArgumentError unless q, k and v fit each other."""
-    check_sizes(fn, q, k)
-    if v.ndim != 4 or v.shape[:3] != k.shape[:3]:
-        raise ShapeError(
-            f"{fn}: v has shape {tuple(v.shape)}, must be {tuple(k.shape[:3])} + (e,); "
-            "pass the values of the same keys"
-        )
-    for name, x in (("k", k), ("v", v)):
-        if x.dtype != q.dtype or x.device != q.device:
-            raise ArgumentError(
-                f"{fn}: {name} is {x.dtype} on {x.device}, must be {q.dtype} on {q.device} as q; "
-                "convert it"
-            )
-    if not q.is_floating_point():
-        raise ArgumentError(
-            f"{fn}: q is {q.dtype}, must be float16, bfloat16, float32 or float64; convert q, k, v"
-        )
-
-
-def check_attn_mask(fn: str, mask: Tensor, q: Tensor, k: Tensor) -> None:
-    """Raise unless `mask` is bool or floating and broadcasts to (b, h, s, t)."""
-    wanted = (*q.shape[:3], k.shape[2])
-    fits = mask.ndim == 4 and all(m in (1, w) for m, w in zip(mask.shape, wanted, strict=True))
-    if not fits:
-        raise ShapeError(
-            f"{fn}: attn_mask has shape {tuple(mask.shape)}, must broadcast to {wanted} with four "
-            "axes; add the missing ones"
-        )
-    if not (mask.dtype == torch.bool or mask.is_floating_point()) or mask.device != q.device:
-        raise ArgumentError(
-            f"{fn}: attn_mask is {mask.dtype} on {mask.device}, must be torch.bool (True: may be "
-            f"seen) or floating on {q.device}; convert it"
-        )
 
 
 @overload
@@ -153,16 +118,10 @@ def block_sparse_attention(
     """
     fn = "block_sparse_attention"
     check_qkv(fn, q, k, v)
-    b, h, s, d = q.shape
-    if (layout.shape[:2], layout.num_queries, layout.num_keys) != ((b, h), s, k.shape[2]):
-        raise ShapeError(
-            f"{fn}: layout is {layout.shape[0]} x {layout.shape[1]} heads over "
-            f"{layout.num_queries} x {layout.num_keys} tokens, must be {b} x {h} heads over {s} x "
-            f"{k.shape[2]} tokens; build it for these q and k"
-        )
+    check_layout(fn, layout, q, k)
     if attn_mask is not None:
         check_attn_mask(fn, attn_mask, q, k)
-    scale = 1 / math.sqrt(d) if scale is None else scale
+    scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
     if impl == "triton":
         raise UnsupportedError(
             f'{fn}: impl is "triton", which this version does not have; use impl="cpu" (plain '
@@ -177,7 +136,7 @@ def block_sparse_attention(
             f'{fn}: impl is "dense", must be another one when cells are left out, or with a mask, '
             'a skip threshold or return_lse; use impl="auto"'
         )
-    elif impl == "flex" and (attn_mask is not None or return_lse or v.shape[3] != d):
+    elif impl == "flex" and (attn_mask is not None or return_lse or v.shape[3] != q.shape[3]):
         raise UnsupportedError(
             f'{fn}: impl is "flex", must be another one with attn_mask, with return_lse or '
             'with values of another width than the keys; use impl="cpu"'

@@ -105,13 +105,15 @@ def _block_sparse_grad_fake(  # pyright: ignore[reportUnusedFunction] - register
     return like(q), like(k), like(v)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def save_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    """Keep what `gradients` needs: the inputs of `block_sparse`, its outputs."""
     q, k, v, bits, attn_mask, causal, span, skip, scale = inputs
     ctx.save_for_backward(q, k, v, bits, attn_mask, *output)
     ctx.rule = (causal, span, skip, scale)
 
 
-def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
+def gradients(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
+    """Return the gradients by q, k and v, and None for the six other inputs."""
     q, k, v, bits, attn_mask, out, lse = ctx.saved_tensors
     causal, span, skip, scale = ctx.rule
     if skip is not None:
@@ -119,7 +121,7 @@ def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
             "block_sparse_attention: skip_threshold is set, must be None where gradients are "
             "wanted; the second stage has none"
         )
-    if attn_mask is not None and ctx.needs_input_grad[4]:
+    if any(ctx.needs_input_grad[3:]):  # The mask is the only other tensor of floats.
         raise UnsupportedError(
             "block_sparse_attention: attn_mask requires a gradient, must not; detach it"
         )
@@ -140,4 +142,4 @@ def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
     return (*grads, None, None, None, None, None, None)
 
 
-block_sparse.register_autograd(_backward, setup_context=_setup)
+block_sparse.register_autograd(gradients, setup_context=save_for_gradients)

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from foveal.attention.block_sparse.checks import check_layout, check_qkv
 from foveal.attention.block_sparse.rows import CutCells, iter_rows, to_cells
-from foveal.attention.layout import CELL, BlockLayout, check_sizes
+from foveal.attention.layout import CELL, BlockLayout
 from foveal.attention.precision import Sage
 from foveal.attention.prepare.api import Prepared, prepare
 from foveal.attention.quantize.api import E4M3_MAX, quantize_queries
@@ -196,25 +197,8 @@ def quantized_attention(
 
 
 def _check(fn: str, q: Tensor, k: Tensor, v: Tensor, layout: BlockLayout) -> None:
-    check_sizes(fn, q, k)
-    if v.ndim != 4 or v.shape[:3] != k.shape[:3]:
-        raise ShapeError(
-            f"{fn}: v has shape {tuple(v.shape)}, must be {tuple(k.shape[:3])} + (e,); "
-            "pass the values of the same keys"
-        )
-    for name, x in (("k", k), ("v", v)):
-        if x.dtype != q.dtype or x.device != q.device:
-            raise ArgumentError(
-                f"{fn}: {name} is {x.dtype} on {x.device}, must be {q.dtype} on {q.device} as q; "
-                "convert it"
-            )
-    sizes = (*q.shape[:2], q.shape[2], k.shape[2])
-    if (*layout.shape[:2], layout.num_queries, layout.num_keys) != sizes:
-        raise ShapeError(
-            f"{fn}: layout is {layout.shape[0]} x {layout.shape[1]} heads over "
-            f"{layout.num_queries} x {layout.num_keys} tokens, must be {sizes[0]} x {sizes[1]} "
-            f"heads over {sizes[2]} x {sizes[3]} tokens; build it for these q and k"
-        )
+    check_qkv(fn, q, k, v)
+    check_layout(fn, layout, q, k)
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         name = "q" if q.requires_grad else "k" if k.requires_grad else "v"
         raise UnsupportedError(
