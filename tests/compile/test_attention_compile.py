@@ -1,8 +1,11 @@
 """Attention under `torch.compile(fullgraph=True)`, operator checks, and compiled FlexAttention."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch._dynamo.exc import BackendCompilerFailed
+from torch._dynamo.testing import CompileCounter
 
 from foveal.attention import BlockLayout, Sage, Sparge, Window, XAttention, attend
 from foveal.attention.block_sparse.api import block_sparse_attention
@@ -49,6 +52,73 @@ def test_whole_graphs(settings) -> None:
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     for a, b in zip(compiled(q, k, v), layer(q, k, v), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"return_lse": True},
+        {"policy": POLICY},
+        {"mask": "padding"},
+        {"mask": "bool"},
+        {"mask": "float"},
+        {"mask": "float", "policy": POLICY},
+    ],
+    ids=str,
+)
+def test_lengths_that_change_are_compiled_twice_at_most(settings) -> None:
+    settings = dict(settings)
+    kind = settings.pop("mask", None)
+    counter = CompileCounter()
+
+    def layer(q, k, v, mask):
+        out = attend(q, k, v, attn_mask=mask, **settings)
+        return out if isinstance(out, tuple) else (out,)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend=counter)
+    for s, t in ((100, 100), (200, 200), (170, 300), (230, 260), (300, 140)):
+        q, k, v = inputs(s, t, requires_grad=False)
+        mask = None
+        if kind == "padding":
+            mask = torch.arange(t).expand(2, -1) >= torch.tensor([[0], [t - 40]])
+        elif kind is not None:
+            mask = torch.randn(1, 4, s, t, generator=torch.Generator().manual_seed(1))
+            mask = mask > 0 if kind == "bool" else mask
+        for a, b in zip(compiled(q, k, v, mask), layer(q, k, v, mask), strict=True):
+            torch.testing.assert_close(a, b)
+    assert counter.frame_count <= 3  # Fixed s = t, then any s = t, then any two lengths.
+
+
+SKIPS = Sparge(top_k=0.9, skip_threshold=1.0, dense_below=0)
+WHOLE = Sparge(top_k=0.9, dense_below=0)
+
+
+@pytest.mark.parametrize(
+    "policy", [SKIPS | WHOLE, SKIPS | Window(), replace(SKIPS, dense_below=999)], ids=str
+)
+def test_gradients_where_nothing_is_skipped_after_all(policy) -> None:
+    q, k, v = inputs(requires_grad=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda q: attend(q, k, v, policy=policy).square().sum(), fullgraph=True, backend="aot_eager"
+    )
+    (wanted,) = torch.autograd.grad(attend(q, k, v, policy=policy).square().sum(), q)
+    (found,) = torch.autograd.grad(compiled(q), q)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", [SKIPS, SKIPS & WHOLE], ids=str)
+def test_a_gradient_through_skipped_cells_is_refused(policy) -> None:
+    q, k, v = inputs(requires_grad=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda q: attend(q, k, v, policy=policy).square().sum(), fullgraph=True, backend="aot_eager"
+    )
+    out = compiled(q)
+    with pytest.raises(UnsupportedError, match="skip threshold"):
+        out.backward()
 
 
 def test_another_policy_compiles_anew() -> None:
@@ -103,6 +173,9 @@ def test_block_sparse_operator(dtype) -> None:
 def test_attend_operator() -> None:
     q, k, v = inputs(130, 200, requires_grad=True)
     torch.library.opcheck(attend_op, (q, k, v, None, POLICY.to_json(), "", True, 0.2, "auto"))
+    for policy in (SKIPS, SKIPS | WHOLE, SKIPS & WHOLE):
+        skipping = (q.detach(), k, v, None, policy.to_json(), "", True, 0.2, "auto")
+        torch.library.opcheck(attend_op, skipping)
     padded = (q.detach(), k, v, REAL[:, :200], POLICY.to_json(), "", True, 0.2, "auto")
     torch.library.opcheck(attend_op, padded)
 

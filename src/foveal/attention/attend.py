@@ -27,6 +27,19 @@ def check_precision(fn: str, precision: object) -> None:
         )
 
 
+def _check_settings(fn: str, policy: object, precision: object, scale: object) -> None:
+    """Raise ArgumentError unless each is None or of its kind."""
+    check_precision(fn, precision)
+    if policy is not None and not isinstance(policy, Policy):
+        raise ArgumentError(f"{fn}: policy is {policy!r}, must be None or a Policy; use Window()")
+    if scale is None or torch.compiler.is_compiling():  # A traced number has no value.
+        return
+    if not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise ArgumentError(
+            f"{fn}: scale is {scale!r}, must be None or a finite number; use 1 / math.sqrt(d)"
+        )
+
+
 @overload
 def attend(
     q: Float[Tensor, "b h s d"],
@@ -104,13 +117,17 @@ def attend(
     Example: >>> attend(q, k, v, policy=XAttention(stride=8, threshold=0.98))
     """
     fn = "attend"
-    check_precision(fn, precision)
+    _check_settings(fn, policy, precision, scale)
     check_qkv(fn, q, k, v)
     if attn_mask is not None and attn_mask.ndim == 2:
         _check_padding(fn, attn_mask, k)
     elif attn_mask is not None:
         check_attn_mask(fn, attn_mask, q, k)
-    if torch.compiler.is_compiling() and (policy is not None or precision is not None):
+    plain = policy is None and precision is None and attn_mask is None
+    plain = plain and not return_lse and impl == "auto"
+    # A loop over queries or cells would be compiled anew for every length.
+    looped = not plain or (causal and not (q.shape[2] == 1 or q.shape[2] == k.shape[2]))
+    if (torch.compiler.is_compiling() and looped) or (q.is_meta and not plain):
         from foveal.attention.ops import compiled_attend
 
         out, lse = compiled_attend(
@@ -120,8 +137,7 @@ def attend(
     if attn_mask is not None and attn_mask.ndim == 2:
         out, lse = _padded(q, k, v, policy, precision, causal, scale, attn_mask, impl)
         return (out, lse) if return_lse else out
-    plain = policy is None and precision is None and attn_mask is None
-    if plain and not return_lse and impl == "auto":
+    if plain:
         return dense_attention(q, k, v, causal=causal, scale=scale)
     layout = choose_cells(q, k, policy, causal=causal, scale=scale, attn_mask=attn_mask)
     if precision is None:
@@ -195,9 +211,10 @@ def _quantized(
             "None; drop precision, or run the sequences by attend_varlen"
         )
     if impl in ("auto", "cpu"):
-        return quantized_attention(
+        out, lse = quantized_attention(
             q, k, v, layout, precision=precision, scale=scale, return_lse=True
         )
+        return out, lse.double() if q.dtype == torch.float64 else lse
     raise UnsupportedError(
         f'attend: impl is {impl!r} with precision, must be "auto" or "cpu"; use "auto"'
     )
@@ -292,6 +309,7 @@ def attend_varlen(
     Cost: one call of `attend` a sequence.
     """
     fn = "attend_varlen"
+    _check_settings(fn, policy, precision, scale)
     starts: list[list[int]] = []
     for name, x, cu in (("cu_seqlens_q", q, cu_seqlens_q), ("cu_seqlens_k", k, cu_seqlens_k)):
         if x.ndim != 3 or cu.ndim != 1 or cu.is_floating_point() or len(cu) < 1:
@@ -311,6 +329,11 @@ def attend_varlen(
         raise ShapeError(
             f"{fn}: cu_seqlens_q has {len(starts[0])} entries and cu_seqlens_k {len(starts[1])}, "
             "must have equally many; pass both of the same sequences"
+        )
+    if v.ndim != 3 or v.shape[:2] != k.shape[:2]:
+        raise ShapeError(
+            f"{fn}: v has shape {tuple(v.shape)}, must be {tuple(k.shape[:2])} + (e,); "
+            "pass the values of the same keys"
         )
     parts: list[Tensor] = []
     for i in range(len(starts[0]) - 1):

@@ -188,7 +188,8 @@ def to_lists(layout: BlockLayout, *, tile_queries: int = CELL, tile_keys: int = 
         by call and keep the bits.
     """
     for name, size in (("tile_queries", tile_queries), ("tile_keys", tile_keys)):
-        if size < 16 or (size % CELL and CELL % size):
+        whole: object = size
+        if not isinstance(whole, int) or size < 16 or (size % CELL and CELL % size):
             raise ArgumentError(
                 f"BlockLayout.to_lists: {name} is {size}, must be 16, 32 or a multiple of {CELL}; "
                 f"use {CELL}"

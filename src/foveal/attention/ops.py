@@ -42,7 +42,11 @@ def attend_op(
     scale: float,
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return outputs, log-sum-exp, and the kept cells as bits (none where no gradient exists)."""
+    """Return outputs, log-sum-exp, and the kept cells as bits, for the gradient.
+
+    Bits are all 0 where cells were skipped, which only the numbers decide, and none at all where it
+    is clear beforehand that no gradient exists.
+    """
     chosen = Policy.from_json(policy) if policy else None
     numbers = Sage(**json.loads(precision)) if precision else None
     which: Impl = impl  # pyright: ignore[reportAssignmentType] - checked below
@@ -51,7 +55,7 @@ def attend_op(
         out, lse = block_sparse_attention(
             q, k, v, layout, scale=scale, attn_mask=attn_mask, impl=which, return_lse=True
         )
-        bits = layout.bits if layout.skip_threshold is None else layout.bits.new_zeros(0)
+        bits = layout.bits if layout.skip_threshold is None else torch.zeros_like(layout.bits)
         return out.contiguous(), lse, bits.contiguous()
     out, lse = attend(
         q,
@@ -83,8 +87,7 @@ def _attend_fake(  # pyright: ignore[reportUnusedFunction] - registered
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     n, m = num_cells(q.shape[2]), num_cells(k.shape[2])
     size = (*q.shape[:2], n, -(-m // 8))
-    skips = policy and '"skip_threshold"' in policy and '"skip_threshold": null' not in policy
-    if precision or skips or (attn_mask is not None and attn_mask.ndim == 2):
+    if precision or (attn_mask is not None and attn_mask.ndim == 2):
         size = (0,)
     return (
         q.new_empty((*q.shape[:3], v.shape[3])),
@@ -103,8 +106,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor, _bits: Tensor) -> tuple[Any, ...]:
     if not ctx.saved_tensors[3].numel():
         raise UnsupportedError(
-            "attend: a gradient is wanted through precision, a skip threshold or padding in a "
-            "compiled model, which has none; run it uncompiled without precision and skipping"
+            "attend: a gradient is wanted through precision or padding in a compiled model, which "
+            "has none; run it uncompiled without precision"
         )
     return gradients(ctx, grad, grad_lse)
 

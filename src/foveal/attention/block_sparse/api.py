@@ -101,7 +101,7 @@ def block_sparse_attention(
             has neither lse nor mask), "dense" (torch SDPA, only if every cell is kept and neither
             a lse nor a mask nor skipping is wanted), "auto" ("dense" where that applies,
             otherwise "cpu").
-        return_lse: Also return the natural log-sum-exp of the scaled logits, fp32.
+        return_lse: Also return the natural log-sum-exp of the scaled logits, fp32 (fp64 for fp64).
 
     Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any cell is 0, lse -inf.
 
@@ -144,7 +144,7 @@ def block_sparse_attention(
     causal, span = layout.causal, layout.span
     if impl == "reference":
         out, sums = block_sparse_reference(q, k, v, layout, scale=scale, attn_mask=attn_mask)
-        out, lse = out.to(q.dtype), sums.float()
+        out, lse = out.to(q.dtype), sums if q.dtype == torch.float64 else sums.float()
     elif impl == "dense":
         out, lse = dense_attention(q, k, v, causal=causal, scale=scale, span=span), None
     elif impl == "cpu":

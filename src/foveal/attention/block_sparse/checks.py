@@ -6,6 +6,8 @@ from torch import Tensor
 from foveal.attention.layout import BlockLayout, check_sizes
 from foveal.errors import ArgumentError, ShapeError
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def check_qkv(fn: str, q: Tensor, k: Tensor, v: Tensor) -> None:
     """Raise ShapeError or ArgumentError unless q, k and v fit each other."""
@@ -21,7 +23,7 @@ def check_qkv(fn: str, q: Tensor, k: Tensor, v: Tensor) -> None:
                 f"{fn}: {name} is {x.dtype} on {x.device}, must be {q.dtype} on {q.device} as q; "
                 "convert it"
             )
-    if not q.is_floating_point():
+    if q.dtype not in _FLOATS:
         raise ArgumentError(
             f"{fn}: q is {q.dtype}, must be float16, bfloat16, float32 or float64; convert q, k, v"
         )
@@ -42,7 +44,8 @@ def check_layout(fn: str, layout: BlockLayout, q: Tensor, k: Tensor) -> None:
 def check_attn_mask(fn: str, mask: Tensor, q: Tensor, k: Tensor) -> None:
     """Raise unless `mask` is bool or floating and broadcasts to (b, h, s, t)."""
     wanted = (*q.shape[:3], k.shape[2])
-    fits = mask.ndim == 4 and all(m in (1, w) for m, w in zip(mask.shape, wanted, strict=True))
+    # Not `m in (1, w)`: while torch.compile traces, sizes are symbols, which `in` does not find.
+    fits = mask.ndim == 4 and all(m == 1 or m == w for m, w in zip(mask.shape, wanted, strict=True))
     if not fits:
         raise ShapeError(
             f"{fn}: attn_mask has shape {tuple(mask.shape)}, must broadcast to {wanted} with four "

@@ -25,7 +25,12 @@ def dense_attention(
     queries with an explicit mask, so memory grows with t and not with s * t.
     """
     s, t = q.shape[2], k.shape[2]
-    grouped = q.shape[1] != k.shape[1]
+    grouped = bool(q.shape[1] != k.shape[1])
+    if causal and scale is not None and scale <= 0:
+        # torch hides keys before it scales the logits, and -inf * scale would be inf or NaN.
+        q, scale = (-q, -scale) if scale < 0 else (q * 0, 1.0)
+    if s == 1 and span is None:  # The last query sees every key.
+        causal = False
     if not causal or (s == t and (span is None or span >= t)):
         return F.scaled_dot_product_attention(
             q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped

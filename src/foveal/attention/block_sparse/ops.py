@@ -77,7 +77,16 @@ def block_sparse_grad(
     span: int | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients by q, k and v; see `block_sparse_backward`."""
+    """Return the gradients by q, k and v; see `block_sparse_backward`.
+
+    Raises: UnsupportedError: `bits` keeps nothing though some query saw a key, by which
+        `foveal::attend` says that cells were skipped.
+    """
+    if not bits.any() and lse.isfinite().any():
+        raise UnsupportedError(
+            "attend: a gradient is wanted through a skip threshold, which has none; use a policy "
+            "without skip_threshold"
+        )
     layout = _layout(q, k, bits, causal, span, None)
     return block_sparse_backward(
         grad, grad_lse, q, k, v, out, lse, layout, scale=scale, attn_mask=attn_mask

@@ -12,6 +12,14 @@ from foveal.attention.layout import BlockLayout
 from foveal.errors import ArgumentError
 
 
+def check_count(where: str, name: str, value: object, *, least: int = 0) -> None:
+    """Raise ArgumentError unless `value` is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(
+            f"{where}: {name} is {value!r}, must be a whole number >= {least}; use {least}"
+        )
+
+
 class Policy(ABC):
     """Chooses which cells to keep. It sees queries and keys, never an attention kernel.
 

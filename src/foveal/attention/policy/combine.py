@@ -6,6 +6,16 @@ from torch import Tensor
 
 from foveal.attention.layout import BlockLayout
 from foveal.attention.policy.base import Policy
+from foveal.errors import ArgumentError
+
+
+def _check(sign: str, *policies: object) -> None:
+    """Raise ArgumentError unless all are policies."""
+    for policy in policies:
+        if not isinstance(policy, Policy):
+            raise ArgumentError(
+                f"Policy {sign}: an operand is {policy!r}, must be a Policy; use Window()"
+            )
 
 
 @dataclass(frozen=True)
@@ -14,6 +24,10 @@ class Either(Policy):
 
     first: Policy
     second: Policy
+
+    def __post_init__(self) -> None:
+        """Check the operands."""
+        _check("|", self.first, self.second)
 
     def layout(
         self, q: Tensor, k: Tensor, *, causal: bool = True, scale: float | None = None
@@ -41,6 +55,10 @@ class Both(Policy):
 
     first: Policy
     second: Policy
+
+    def __post_init__(self) -> None:
+        """Check the operands."""
+        _check("&", self.first, self.second)
 
     def layout(
         self, q: Tensor, k: Tensor, *, causal: bool = True, scale: float | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foveal._core.files import read_input, write_json
 from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells
-from foveal.attention.policy.base import Policy
+from foveal.attention.policy.base import Policy, check_count
 from foveal.errors import ArgumentError, UnsupportedError
 
 MAX_FILE_BYTES = 4 << 20
@@ -64,12 +64,15 @@ class Spans(Policy):
                 f"Spans: betas has shape {_shape(self.betas)}, must have "
                 f"{_shape(self.alphas)} like alphas; give both one number per KV head"
             )
-        if self.num_tokens is not None and not 1 <= self.num_tokens <= _LONGEST:
+        if self.num_tokens is not None:
+            check_count("Spans", "num_tokens", self.num_tokens, least=1)
+        if self.num_tokens is not None and self.num_tokens > _LONGEST:
             raise ArgumentError(
-                f"Spans: num_tokens is {self.num_tokens}, must be >= 1; pass the length of prompt "
-                "and answer, or None"
+                f"Spans: num_tokens is {self.num_tokens}, must be at most 2^40; pass the length "
+                "of prompt and answer, or None"
             )
-        if self.sink < 0 or self.sink % CELL:
+        check_count("Spans", "sink", self.sink)
+        if self.sink % CELL:
             raise ArgumentError(
                 f"Spans: sink is {self.sink}, must be a multiple of {CELL} and >= 0; use {CELL}"
             )

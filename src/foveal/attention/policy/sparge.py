@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells
-from foveal.attention.policy.base import Policy
+from foveal.attention.policy.base import Policy, check_count
 from foveal.attention.score.pooled import (
     iter_pooled_scores,
     mean_token,
@@ -105,11 +105,7 @@ class Sparge(Policy):
             "num_dense_steps",
             "dense_below",
         ):
-            value: object = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise ArgumentError(
-                    f"Sparge: {name} is {value}, must be a whole number >= 0; use 0 for none"
-                )
+            check_count("Sparge", name, getattr(self, name))
 
     def for_layer(self, layer: int) -> Policy:
         """Return this policy, or the one that keeps everything in the first layers."""

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from foveal.attention.layout import BlockLayout
-from foveal.attention.policy.base import Policy
-from foveal.errors import ArgumentError
+from foveal.attention.policy.base import Policy, check_count
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,8 @@ class Window(Policy):
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.sink < 0:
-            raise ArgumentError(f"Window: sink is {self.sink}, must be >= 0; use 0 for none")
-        if self.window < 1:
-            raise ArgumentError(f"Window: window is {self.window}, must be >= 1; widen it")
+        check_count("Window", "sink", self.sink)
+        check_count("Window", "window", self.window, least=1)
 
     def layout(
         self, q: Tensor, k: Tensor, *, causal: bool = True, scale: float | None = None

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from foveal.attention.layout import CELL, BlockLayout, check_sizes
-from foveal.attention.policy.base import Policy
+from foveal.attention.policy.base import Policy, check_count
 from foveal.attention.score.api import iter_block_mass
 from foveal.errors import ArgumentError
 
@@ -71,15 +71,19 @@ class XAttention(Policy):
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.stride < 1 or CELL % self.stride:
+        check_count("XAttention", "stride", self.stride, least=1)
+        if CELL % self.stride:
             raise ArgumentError(
                 f"XAttention: stride is {self.stride}, must be a power of two from 1 to {CELL}; "
                 "use 8 or 16"
             )
-        values = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
-        if not values or not all(0 <= x <= 1 for x in values):
+        values: tuple[object, ...] = (
+            self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
+        )
+        if not values or not all(isinstance(x, int | float) and 0 <= x <= 1 for x in values):
             raise ArgumentError(
-                f"XAttention: threshold is {self.threshold}, must lie in [0, 1]; use 0.98"
+                f"XAttention: threshold is {self.threshold!r}, must lie in [0, 1], one number or "
+                "a tuple; use 0.95"
             )
         if self.block not in (CELL, 2 * CELL):
             raise ArgumentError(
@@ -92,9 +96,7 @@ class XAttention(Policy):
             "num_dense_steps",
             "dense_below",
         ):
-            value = getattr(self, name)
-            if value < 0:
-                raise ArgumentError(f"XAttention: {name} is {value}, must be >= 0; use 0 for none")
+            check_count("XAttention", name, getattr(self, name))
 
     def for_layer(self, layer: int) -> Policy:
         """Return this policy, or the one that keeps everything in the first layers."""
