@@ -1,0 +1,62 @@
+"""Odd inputs of `attend`: the right answer."""
+
+import pytest
+import torch
+
+from foveal.attention import Sage, Window, XAttention, attend
+from foveal.attention.block_sparse.dense import dense_attention
+
+POLICY = XAttention(stride=8, threshold=0.6, dense_below=0)
+
+
+def inputs(s=130, t=130, *, b=2, h=4, g=2, d=32, dtype=torch.float32):
+    random = torch.Generator().manual_seed(0)
+    q = torch.randn(b, h, s, d, generator=random).to(dtype)
+    return q, *(torch.randn(b, g, t, d, generator=random).to(dtype) for _ in "kv")
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("s", "t"), [(130, 130), (70, 130), (130, 70), (1, 130)])
+@pytest.mark.parametrize("scale", [-0.3, 0.0])
+def test_a_scale_below_or_at_zero(scale, s, t, causal) -> None:
+    q, k, v = inputs(s, t)
+    wanted = attend(q, k, v, scale=scale, causal=causal, impl="reference")
+    torch.testing.assert_close(attend(q, k, v, scale=scale, causal=causal), wanted)
+    torch.testing.assert_close(
+        attend(q, k, v, scale=scale, causal=causal, policy=Window(sink=9999)), wanted
+    )
+
+
+def test_one_query_sees_all_keys_and_a_window_of_them() -> None:
+    q, k, v = inputs(1, 130)
+    wanted = attend(q, k, v, causal=False)
+    torch.testing.assert_close(attend(q, k, v), wanted, rtol=0, atol=0)
+    near = dense_attention(q, k, v, causal=True, scale=None, span=20)
+    torch.testing.assert_close(near, attend(q, k[:, :, -20:], v[:, :, -20:]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"impl": "reference"},
+        {"impl": "cpu"},
+        {"precision": Sage("int8-fp16")},
+        {"attn_mask": torch.ones(2, 130).bool()},
+    ],
+    ids=str,
+)
+def test_the_lse_of_fp64_is_fp64(settings) -> None:
+    q, k, v = inputs(dtype=torch.float64)
+    out, lse = attend(q, k, v, return_lse=True, **settings)
+    assert (out.dtype, lse.dtype) == (torch.float64, torch.float64)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"policy": POLICY}, {"precision": Sage()}, {"return_lse": True}], ids=str
+)
+def test_tensors_without_data_have_shapes(settings) -> None:
+    q, k, v = (x.to("meta") for x in inputs())
+    found = attend(q, k, v, **settings)
+    out = found[0] if isinstance(found, tuple) else found
+    assert out.shape == q.shape
+    assert out.is_meta
