@@ -1,5 +1,7 @@
 """Attention under `torch.compile(fullgraph=True)`, operator checks, and compiled FlexAttention."""
 
+import dataclasses
+import json
 from dataclasses import replace
 
 import pytest
@@ -178,6 +180,45 @@ def test_attend_operator() -> None:
         torch.library.opcheck(attend_op, skipping)
     padded = (q.detach(), k, v, REAL[:, :200], POLICY.to_json(), "", True, 0.2, "auto")
     torch.library.opcheck(attend_op, padded)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_operators_foretell_shapes_and_types(dtype) -> None:
+    q, k, v = inputs(130, 200, dtype=dtype, requires_grad=False)
+    v = v[..., :24].contiguous()
+    layout = POLICY.layout(q, k)
+    torch.library.opcheck(block_sparse, (q, k, v, layout.bits, None, True, None, None, 0.2))
+    skips = Sparge(threshold=0.8, skip_threshold=4.0, dense_below=0).to_json()
+    numbers = json.dumps(dataclasses.asdict(Sage("int8-fp8")))
+    mask = torch.rand(2, 1, 1, 200) < 0.9
+    for policy, precision, some in (
+        (POLICY.to_json(), "", None),
+        (POLICY.to_json(), "", mask),
+        (skips, "", None),
+        (POLICY.to_json(), numbers, None),
+        ("", "", REAL[:, :200]),
+    ):
+        arguments = (q, k, v, some, policy, precision, True, 0.2, "auto")
+        torch.library.opcheck(attend_op, arguments)
+
+
+def test_masks_scales_and_widths_of_values_in_a_whole_graph() -> None:
+    q, k, v = inputs(requires_grad=True)
+    v = v[..., :24].contiguous()
+    some = [x.detach().requires_grad_() for x in (q, k, v)]
+    bias = 3 * torch.randn(2, 1, 300, 300, generator=torch.Generator().manual_seed(1))
+
+    def loss(q, k, v):
+        plain = attend(q, k, v, policy=POLICY).square().sum()
+        return plain + attend(q, k, v, policy=POLICY, scale=0.6, attn_mask=bias).square().sum()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*some), loss(*some))
+    found = torch.autograd.grad(compiled(*some), some)
+    wanted = torch.autograd.grad(loss(*some), some)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own
