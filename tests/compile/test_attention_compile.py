@@ -69,7 +69,8 @@ def test_whole_graphs(settings) -> None:
     ],
     ids=str,
 )
-def test_lengths_that_change_are_compiled_twice_at_most(settings) -> None:
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_lengths_that_change_are_compiled_a_few_times_only(settings, dynamic) -> None:
     settings = dict(settings)
     kind = settings.pop("mask", None)
     counter = CompileCounter()
@@ -79,7 +80,7 @@ def test_lengths_that_change_are_compiled_twice_at_most(settings) -> None:
         return out if isinstance(out, tuple) else (out,)
 
     torch._dynamo.reset()
-    compiled = torch.compile(layer, fullgraph=True, backend=counter)
+    compiled = torch.compile(layer, fullgraph=True, backend=counter, dynamic=dynamic)
     for s, t in ((100, 100), (200, 200), (170, 300), (230, 260), (300, 140)):
         q, k, v = inputs(s, t, requires_grad=False)
         mask = None

@@ -232,6 +232,11 @@ def _check_padding(fn: str, mask: Tensor, k: Tensor) -> None:
         )
 
 
+def _zeros(q: Tensor, width: int) -> Tensor:
+    """Return the outputs of queries that see nothing. Their gradient by `q` is 0, not missing."""
+    return q[..., :0].sum(-1, keepdim=True).expand(*q.shape[:-1], width)
+
+
 def _padded(
     q: Tensor,
     k: Tensor,
@@ -254,7 +259,7 @@ def _padded(
         one = slice(i, i + 1)
         # Queries are the last s positions; those in the padding see nothing when causal.
         low, high = (max(0, start - (t - s)), max(0, stop - (t - s))) if causal else (0, s)
-        out = q.new_zeros(1, q.shape[1], s, v.shape[3])
+        out = _zeros(q[one], v.shape[3])
         lse = torch.full((1, q.shape[1], s), -math.inf, dtype=exact, device=q.device)
         if stop > start and high > low:
             holes = real[one, None, None, start:stop]
@@ -340,7 +345,7 @@ def attend_varlen(
         rows = slice(starts[0][i], starts[0][i + 1])
         columns = slice(starts[1][i], starts[1][i + 1])
         if rows.start == rows.stop or columns.start == columns.stop:
-            parts.append(q.new_zeros(rows.stop - rows.start, q.shape[1], v.shape[2]))
+            parts.append(_zeros(q[rows], v.shape[2]))
             continue
         out = attend(
             *(x.transpose(0, 1)[None] for x in (q[rows], k[columns], v[columns])),
@@ -351,4 +356,4 @@ def attend_varlen(
             impl=impl,
         )
         parts.append(out[0].transpose(0, 1))
-    return torch.cat(parts) if parts else q.new_zeros(0, q.shape[1], v.shape[2])
+    return torch.cat(parts) if parts else _zeros(q, v.shape[2])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foveal.attention import Sage, Window, XAttention, attend
+from foveal.attention import Sage, Window, XAttention, attend, attend_varlen
 from foveal.attention.block_sparse.dense import dense_attention
 
 POLICY = XAttention(stride=8, threshold=0.6, dense_below=0)
@@ -33,6 +33,20 @@ def test_one_query_sees_all_keys_and_a_window_of_them() -> None:
     torch.testing.assert_close(attend(q, k, v), wanted, rtol=0, atol=0)
     near = dense_attention(q, k, v, causal=True, scale=None, span=20)
     torch.testing.assert_close(near, attend(q, k[:, :, -20:], v[:, :, -20:]))
+
+
+def test_queries_that_see_nothing_have_a_gradient_of_zero() -> None:
+    q, k, v = inputs()
+    q.requires_grad_()
+    nothing = torch.zeros(2, 130, dtype=torch.bool)
+    for policy in (None, POLICY):
+        attend(q, k, v, policy=policy, attn_mask=nothing).sum().backward()
+    empty, cu = q[0].transpose(0, 1), torch.tensor([0, 130])
+    none = k[0, :, :0].transpose(0, 1)
+    out = attend_varlen(empty, none, none, cu_seqlens_q=cu, cu_seqlens_k=torch.tensor([0, 0]))
+    out.sum().backward()
+    assert out.shape == (130, 4, 32)
+    assert not q.grad.any()
 
 
 @pytest.mark.parametrize(

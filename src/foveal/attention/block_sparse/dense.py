@@ -25,7 +25,9 @@ def dense_attention(
     queries with an explicit mask, so memory grows with t and not with s * t.
     """
     s, t = q.shape[2], k.shape[2]
-    grouped = bool(q.shape[1] != k.shape[1])
+    grouped = False
+    if q.shape[1] != k.shape[1]:  # While torch.compile traces, this is a symbol; SDPA wants a bool.
+        grouped = True
     if causal and scale is not None and scale <= 0:
         # torch hides keys before it scales the logits, and -inf * scale would be inf or NaN.
         q, scale = (-q, -scale) if scale < 0 else (q * 0, 1.0)

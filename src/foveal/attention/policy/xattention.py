@@ -41,7 +41,7 @@ class XAttention(Policy):
         alternate: Alternate the sampled residue, so that slashes at even distances are seen.
         dense_below: Keys below which everything is kept, since selecting costs more than it saves.
 
-    A prefill in chunks that are multiples of 64 chooses the same cells as one in a single call
+    A prefill in chunks that are multiples of `block` chooses the same cells as one in a single call
     (`num_dense_last` and `dense_below` aside, which look at one call).
 
     Raises: ArgumentError: a value is out of range.
