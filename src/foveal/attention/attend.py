@@ -111,8 +111,8 @@ def attend(
     Raises:
         ShapeError: q, k, v or the mask disagree; names the argument.
         ArgumentError: dtypes or devices differ, or the policy does not fit the heads.
-        UnsupportedError: `impl` cannot run this; a float or general mask with `precision`; a
-            gradient through `precision` or a skip threshold.
+        UnsupportedError: `impl` cannot run this; a gradient through `precision`, a skip threshold
+            or by the mask.
 
     Example: >>> attend(q, k, v, policy=XAttention(stride=8, threshold=0.98))
     """
@@ -205,14 +205,16 @@ def _quantized(
     attn_mask: Tensor | None,
     impl: Impl,
 ) -> tuple[Tensor, Tensor]:
-    if attn_mask is not None:
-        raise UnsupportedError(
-            "attend: attn_mask has four axes with precision, must be padding of shape (b, t) or "
-            "None; drop precision, or run the sequences by attend_varlen"
-        )
     if impl in ("auto", "cpu"):
         out, lse = quantized_attention(
-            q, k, v, layout, precision=precision, scale=scale, return_lse=True
+            q,
+            k,
+            v,
+            layout,
+            precision=precision,
+            scale=scale,
+            attn_mask=attn_mask,
+            return_lse=True,
         )
         return out, lse.double() if q.dtype == torch.float64 else lse
     raise UnsupportedError(

@@ -332,8 +332,6 @@ def test_arguments_refused() -> None:
         attend(q.long(), k.long(), v.long())
     with pytest.raises(UnsupportedError, match="impl"):
         attend(q, k, v, precision=Sage("int8-fp8"), impl="flex")
-    with pytest.raises(UnsupportedError, match="attn_mask"):
-        attend(q, k, v, precision=Sage("int8-fp8"), attn_mask=torch.ones(1, 1, 300, 300).bool())
 
 
 # --- policies as text

@@ -6,15 +6,17 @@ smoothing per 64-token cell with its logits computed tile by tile.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal, overload
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foveal.attention.block_sparse.checks import check_layout, check_qkv
-from foveal.attention.block_sparse.rows import CutCells, iter_rows, to_cells
+from foveal.attention.block_sparse.checks import check_attn_mask, check_layout, check_qkv
+from foveal.attention.block_sparse.cpu import cell_bias
+from foveal.attention.block_sparse.rows import CutCells, RowBatch, iter_rows, to_cells
 from foveal.attention.layout import CELL, BlockLayout
 from foveal.attention.precision import Sage
 from foveal.attention.prepare.api import Prepared, prepare
@@ -49,6 +51,7 @@ class _Inputs:
     v_dtype: torch.dtype
     masks: Tensor  # bool (kinds, 64, 64), by kind of cell
     offset: float  # log2 of the largest weight
+    bias: Callable[[Tensor, Tensor], Tensor | None] | None = None  # of (rows, keys), natural units
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def quantized_attention(
     *,
     precision: Sage,
     scale: float | None = None,
+    attn_mask: Tensor | None = None,
     prepared: Prepared | None = None,
     return_lse: Literal[False] = False,
 ) -> Float[Tensor, "b h s e"]: ...
@@ -95,6 +99,7 @@ def quantized_attention(
     *,
     precision: Sage,
     scale: float | None = None,
+    attn_mask: Tensor | None = None,
     prepared: Prepared | None = None,
     return_lse: Literal[True],
 ) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
@@ -109,6 +114,7 @@ def quantized_attention(
     *,
     precision: Sage,
     scale: float | None = None,
+    attn_mask: Tensor | None = None,
     prepared: Prepared | None = None,
     return_lse: bool,
 ) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
@@ -122,6 +128,7 @@ def quantized_attention(
     *,
     precision: Sage,
     scale: float | None = None,
+    attn_mask: Tensor | None = None,
     prepared: Prepared | None = None,
     return_lse: bool = False,
 ) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]:
@@ -146,6 +153,9 @@ def quantized_attention(
         layout: Kept cells and token rule.
         precision: Formats, groups, smoothing and accumulation.
         scale: Logit factor, unitless. Default 1/sqrt(d).
+        attn_mask: bool (True: may be seen) or float (added to the scaled logits in fp32), four
+            axes that broadcast to (b, h, s, t). Keys that it hides still count in the mean key and
+            in the scales of K and V.
         prepared: `prepare(k, v, precision=precision)` if it exists already; K and V codes are
             made here otherwise.
         return_lse: Also return the natural log-sum-exp of the scaled logits, fp32.
@@ -153,7 +163,7 @@ def quantized_attention(
     Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any key is 0, lse -inf.
 
     Raises:
-        ShapeError: q, k, v, the layout or `prepared` disagree; names the argument.
+        ShapeError: q, k, v, the layout, the mask or `prepared` disagree; names the argument.
         ArgumentError: dtypes or devices differ, or `prepared` is for another precision.
         UnsupportedError: a gradient is wanted, or d is over 1024.
 
@@ -166,7 +176,7 @@ def quantized_attention(
     Memory: fp32 copies of q, k and v while they are quantized, and 16 MiB per step.
     """
     fn = "quantized_attention"
-    _check(fn, q, k, v, layout)
+    _check(fn, q, k, v, layout, attn_mask)
     if prepared is None:
         prepared = prepare(k, v, precision=precision)
     _check_prepared(fn, k, v, precision, prepared)
@@ -174,6 +184,12 @@ def quantized_attention(
     scale = 1 / math.sqrt(d) if scale is None else scale
     cut = CutCells.of(layout)
     inputs = _inputs(q, k, cut, precision, scale, prepared)
+    if attn_mask is not None:
+
+        def bias(rows: Tensor, keys: Tensor) -> Tensor | None:
+            return cell_bias(RowBatch(rows, keys), layout, cut, attn_mask)
+
+        inputs = replace(inputs, bias=bias)
     out, lse = _all_rows(inputs, layout, cut, k.shape[1], precision.accumulate == "single")
 
     n = out.shape[0] // (b * h)
@@ -196,11 +212,18 @@ def quantized_attention(
     return out, lse
 
 
-def _check(fn: str, q: Tensor, k: Tensor, v: Tensor, layout: BlockLayout) -> None:
+def _check(
+    fn: str, q: Tensor, k: Tensor, v: Tensor, layout: BlockLayout, attn_mask: Tensor | None
+) -> None:
     check_qkv(fn, q, k, v)
     check_layout(fn, layout, q, k)
-    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        name = "q" if q.requires_grad else "k" if k.requires_grad else "v"
+    named = {"q": q, "k": k, "v": v}
+    if attn_mask is not None:
+        check_attn_mask(fn, attn_mask, q, k)
+        named["attn_mask"] = attn_mask
+    wanting = [name for name, x in named.items() if x.requires_grad]
+    if torch.is_grad_enabled() and wanting:
+        name = wanting[0]
         raise UnsupportedError(
             f"{fn}: {name} requires a gradient, must not: rounding has none; use precision=None, "
             "or torch.no_grad()"
@@ -293,7 +316,8 @@ def _all_rows(
 def _bytes_per_cell(inputs: _Inputs, short: bool) -> int:
     d, e = inputs.k.shape[2], inputs.v.shape[2]
     keys = d if inputs.q_mean is None else 2 * d
-    return 4 * CELL * (keys + e * (1 + (2 * _SHORT_KEYS if short else 0)) + 2 * CELL)
+    tiles = 2 if inputs.bias is None else 6
+    return 4 * CELL * (keys + e * (1 + (2 * _SHORT_KEYS if short else 0)) + tiles * CELL)
 
 
 def _run(inputs: _Inputs, rows: _Rows, short: bool) -> tuple[Tensor, Tensor]:
@@ -320,7 +344,7 @@ def _run(inputs: _Inputs, rows: _Rows, short: bool) -> tuple[Tensor, Tensor]:
 
 
 def _logits(inputs: _Inputs, rows: _Rows, some: slice) -> Float[Tensor, "r 64 c 64"]:
-    """Return base-2 logits of some cells of rows; -inf where the token rule hides a key."""
+    """Return base-2 logits of some cells of rows; -inf where token rule or mask hides a key."""
     index, kind = rows.keys[:, some], rows.kind[:, some]
     r, c = index.shape
     d = inputs.k.shape[2]
@@ -336,6 +360,9 @@ def _logits(inputs: _Inputs, rows: _Rows, some: slice) -> Float[Tensor, "r 64 c 
     i, j = kind.nonzero(as_tuple=True)
     if len(i):
         logits[i, :, j] = logits[i, :, j].masked_fill(~inputs.masks[kind[i, j]], -math.inf)
+    bias = None if inputs.bias is None else inputs.bias(rows.rows, index)
+    if bias is not None:
+        logits += bias.float().mul_(math.log2(math.e)).view(r, CELL, c, CELL)
     return logits
 
 
