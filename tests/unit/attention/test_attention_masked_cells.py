@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from foveal.attention import Sage, Sparge, Window, XAttention, attend, attend_varlen
 from foveal.attention.attend import choose_cells
+from foveal.testing import relative_error
 
 DIAGONAL = Window(sink=0, window=1)
 
@@ -111,3 +112,18 @@ def test_each_sequence_is_run_with_the_given_settings(settings) -> None:
     for i, real in enumerate((torch.arange(256) < 106, torch.arange(256) >= 106)):
         padded = attend(q, k, v, attn_mask=real[None], **settings)
         torch.testing.assert_close(padded[:, :, real], alone[i])
+
+
+def test_the_scale_counts_where_cells_are_chosen_and_where_numbers_are_rounded() -> None:
+    q, k, v = inputs()
+    policy = XAttention(stride=8, threshold=0.5, dense_below=0)
+    chosen = [
+        choose_cells(q, k, policy, causal=True, scale=scale, attn_mask=mask).bits
+        for scale, mask in ((2.0, None), (2.0, everything()), (None, None))
+    ]
+    assert torch.equal(chosen[0], policy.layout(q, k, scale=2.0).bits)
+    assert torch.equal(chosen[1], chosen[0])
+    assert not torch.equal(chosen[2], chosen[0])
+    found = attend(q, k, v, precision=Sage("int8-fp16"), scale=0.6)
+    assert relative_error(found, attend(q, k, v, scale=0.6)) < 0.02
+    assert relative_error(found, attend(q, k, v)) > 0.2
