@@ -37,6 +37,7 @@ def quantized_reference(
     query_means: Float[Tensor, "b h n d"] | None,
     prepared: Prepared,
     scale: float | None = None,
+    pairs: bool = False,
 ) -> Emulation:
     """Run the online softmax of `quantized_attention` on these codes, one cell after the other.
 
@@ -48,6 +49,8 @@ def quantized_reference(
         query_means: Mean query of each cell that was subtracted, or None.
         prepared: Codes of keys and values. Accumulation is exact whatever its precision says.
         scale: Logit factor, unitless. Default 1/sqrt(d).
+        pairs: Take the cells that no window cuts two at a time under one running maximum, as the
+            Triton kernel does.
 
     Returns: Outputs, lse and slack, fp64. Rows that see no key are 0 and -inf.
     Cost: dense, in Python; for tests only.
@@ -57,7 +60,7 @@ def quantized_reference(
     scale = 1 / math.sqrt(d) if scale is None else scale
     q_codes, k_codes = queries.values.double(), prepared.keys.values.double()
     q_scales, k_scales = queries.token_scales().double(), prepared.keys.token_scales().double()
-    v_codes = prepared.values.values.double()
+    v_codes = prepared.values.by_key().double()
     kept = layout.to_bool()
     out = torch.zeros(b, h, s, v_codes.shape[4], dtype=torch.float64)
     slack, lse = out.clone(), torch.full((b, h, s), -math.inf, dtype=torch.float64)
@@ -76,11 +79,14 @@ def quantized_reference(
                 total = torch.zeros(len(rows), v_codes.shape[4], dtype=torch.float64)
                 doubt = total.clone()
                 cells = kept[i, j, n].nonzero()[:, 0].tolist()
-                for m in cells:
-                    keys = torch.arange(m * CELL, min((m + 1) * CELL, t))
-                    logits = q_codes[i, j, n, : len(rows)] @ k_codes[i, head, m, : len(keys)].T
-                    logits = logits * q_scales[i, j, n, : len(rows), None]
-                    logits = logits * k_scales[i, head, m, None, : len(keys)]
+                for step in _steps(layout, n, cells, pairs):
+                    keys = torch.cat([torch.arange(m * CELL, min((m + 1) * CELL, t)) for m in step])
+                    k_step, scale_step, v_step = (
+                        torch.cat([x[i, head, m] for m in step])[: len(keys)]
+                        for x in (k_codes, k_scales, v_codes)
+                    )
+                    logits = q_codes[i, j, n, : len(rows)] @ k_step.T
+                    logits = logits * q_scales[i, j, n, : len(rows), None] * scale_step
                     size = logits.abs()
                     if query_means is not None:
                         centered = k[i, head, keys].double() - mean
@@ -89,7 +95,7 @@ def quantized_reference(
                         size = size + centered.abs() @ middle.abs()
                     logits, size = logits * scale / math.log(2), size * scale / math.log(2)
                     logits = logits.masked_fill(~layout.token_rule(rows, keys), -math.inf)
-                    inner = m not in (cells[0], cells[-1])
+                    inner = cells[0] not in step and cells[-1] not in step
                     local = logits.max(1, keepdim=True).values * math.log(2)
                     if inner and bool((local <= top * math.log(2) - skip).all()):
                         continue
@@ -102,10 +108,9 @@ def quantized_reference(
                         _round(weights * torch.exp2(x * error), prepared.values.values.dtype)
                         for x in torch.tensor([0.0, -1.0, 1.0], dtype=torch.float64)
                     )
-                    values = v_codes[i, head, m, : len(keys)]
                     mass = mass * shrink + weights.sum(1, keepdim=True)
-                    total = total * shrink + rounded @ values
-                    doubt = doubt * shrink + (high - low) @ values.abs()
+                    total = total * shrink + rounded @ v_step
+                    doubt = doubt * shrink + (high - low) @ v_step.abs()
                     top = new
                 some = mass[:, 0] > 0
                 at = rows[some]
@@ -116,6 +121,17 @@ def quantized_reference(
                     out[i, j, at] += prepared.values.mean[i, head].double()
                 lse[i, j, at] += scale * (q[i, j, at].double() @ mean)
     return Emulation(out, lse, slack)
+
+
+def _steps(layout: BlockLayout, row: int, cells: list[int], pairs: bool) -> list[list[int]]:
+    """Return which kept cells of a row share a running maximum."""
+    if not pairs:
+        return [[m] for m in cells]
+    bottom = min((row + 1) * CELL, layout.num_queries) - 1 + layout.num_keys - layout.num_queries
+    left = -1 if layout.span is None else bottom - layout.span
+    num_left = sum(m * CELL <= left for m in cells)
+    rest = cells[num_left:]
+    return [[m] for m in cells[:num_left]] + [rest[i : i + 2] for i in range(0, len(rest), 2)]
 
 
 def _round(weights: Tensor, dtype: torch.dtype) -> Tensor:

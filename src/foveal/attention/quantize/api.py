@@ -32,7 +32,9 @@ _SCALE_FLOOR = 2.0**-60
 """Least scale. Groups that are all zero get it, and code 0."""
 
 
-def group_of_token(side: Side, granularity: Granularity) -> Int[Tensor, " 64"]:
+def group_of_token(
+    side: Side, granularity: Granularity, *, device: torch.device | str = "cpu"
+) -> Int[Tensor, " 64"]:
     """Return the scale group of each of the 64 tokens of a cell.
 
     | granularity | queries | keys |
@@ -47,13 +49,14 @@ def group_of_token(side: Side, granularity: Granularity) -> Int[Tensor, " 64"]:
     Args:
         side: "q" or "k".
         granularity: "thread", "warp" or "block".
+        device: Where the result lies.
 
     Returns: Group numbers from 0; all groups are equally large.
     Raises: ArgumentError: an argument is not one of the words.
     """
     check_choice("group_of_token", "side", side, get_args(Side))
     check_choice("group_of_token", "granularity", granularity, get_args(Granularity))
-    token = torch.arange(CELL)
+    token = torch.arange(CELL, device=device)
     if granularity == "block" or (side, granularity) == ("k", "warp"):
         return token * 0
     if granularity == "warp":
@@ -94,20 +97,36 @@ class ValueCodes:
     """Codes of values, cell by cell, with one scale per channel.
 
     Attributes:
-        values: torch.float8_e4m3fn or torch.float16; 0 past the last token.
+        values: torch.float8_e4m3fn or torch.float16; 0 past the last token. Read them by `by_key`.
         scales: Scale per channel, fp32; NaN where the channel holds a NaN or Inf.
         mean: Mean value that was subtracted, fp32, or None.
         num_tokens: Tokens that exist.
+        tiled: The codes of a cell lie channel by channel, as 8-bit matrix units read them; place
+            4c + 2b + a of each 16 holds key 8b + 2c + a.
     """
 
-    values: Shaped[Tensor, "b g cells 64 e"]
+    values: Shaped[Tensor, "b g cells rows columns"]
     scales: Float[Tensor, "b g 1 e"]
     mean: Float[Tensor, "b g 1 e"] | None
     num_tokens: int
+    tiled: bool = False
+
+    @property
+    def width(self) -> int:
+        """Return e, the number of channels."""
+        return self.values.shape[3 if self.tiled else 4]
+
+    def by_key(self) -> Shaped[Tensor, "b g cells 64 e"]:
+        """Return the codes key by key; a copy if they lie tiled."""
+        if not self.tiled:
+            return self.values
+        raw = self.values.view(torch.uint8).unflatten(4, (4, 4, 2, 2))
+        keys = raw.permute(0, 1, 2, 4, 6, 5, 7, 3).flatten(3, 6)
+        return keys.contiguous().view(self.values.dtype)
 
     def dequantize(self) -> Float[Tensor, "b g t e"]:
         """Return codes times scales plus mean, fp32, of the tokens that exist."""
-        x = self.values.float().flatten(2, 3)[:, :, : self.num_tokens] * self.scales
+        x = self.by_key().float().flatten(2, 3)[:, :, : self.num_tokens] * self.scales
         return x if self.mean is None else x + self.mean
 
 
@@ -138,7 +157,7 @@ def _scale(amax: Tensor, largest: float) -> Tensor:
 def _codes(cells: Tensor, side: Side, granularity: Granularity, bits: int, tokens: int) -> Codes:
     """Quantize fp32 cells (b, h, cells, 64, d), whose rows past the end are zero."""
     largest = 2 ** (bits - 1) - 1
-    groups = group_of_token(side, granularity).to(cells.device)
+    groups = group_of_token(side, granularity, device=cells.device)
     members = groups.argsort(stable=True).view(int(groups.max()) + 1, -1)
     amax = cells.abs().amax(-1)[..., members].amax(-1)
     scales = _scale(amax, float(largest))

@@ -1,0 +1,387 @@
+"""Quantized attention over kept cells as a Triton kernel.
+
+Source: Zhang et al., "SageAttention2", ICML 2025, arXiv:2411.10958, and "SpargeAttn", ICML 2025,
+arXiv:2502.18137 (second stage). Written from the papers' formulas. Differs: two whole cells are
+taken at a time under one running maximum; the maximum is that of the integer products wherever a
+key cell has one scale; V lies transposed in the order in which matrix units want it.
+"""
+
+# pyright: reportArgumentType=false
+# What a kernel takes are pointers and scalars; Triton's own annotations say otherwise.
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from foveal.attention.block_sparse.triton_lists import cell_lists, dense_row, hidden
+from foveal.attention.layout import BlockLayout, num_cells
+from foveal.attention.precision import Sage
+from foveal.attention.prepare.api import Prepared
+from foveal.attention.quantize.triton import quantize_tokens, with_unit_stride
+
+STAGES = 2
+"""Depth of the software pipeline over pairs of cells."""
+
+
+MAX_REGISTERS = 168
+"""Per thread, so that three programs of 128 threads share a multiprocessor."""
+
+
+@triton.jit
+def _to_e4m3(x):
+    """Round numbers in [0, 448] to the nearest e4m3, ties to even, without hardware for it."""
+    bits = x.to(tl.int32, bitcast=True)
+    normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) << 20
+    small = (x + 24576.0) - 24576.0  # 2^-9 * 1.5 * 2^23: steps of 2^-9
+    return tl.where(x < 0.015625, small, normal.to(tl.float32, bitcast=True))
+
+
+@triton.jit
+def _operand_order(p):
+    """Reorder the 64 keys of weights as `tile_values` orders those of V.
+
+    In an accumulator a thread owns keys 2c, 2c + 1, 2c + 8, 2c + 9 of each 16; as an 8-bit operand
+    it owns four neighbors. With this order no weight changes its thread.
+    """
+    rows: tl.constexpr = p.shape[0]
+    x = tl.reshape(p, (rows, 4, 2, 4, 2))
+    return tl.reshape(tl.permute(x, (0, 1, 3, 2, 4)), (rows, 64))
+
+
+@triton.jit
+def _round_weights(p, FP8: tl.constexpr, EMULATED: tl.constexpr):
+    """Round weights to the format of V, and put them into the order of its keys."""
+    if FP8 and not EMULATED:
+        return _operand_order(p).to(tl.float8e4nv)
+    elif FP8:
+        return _to_e4m3(p).to(tl.float16)
+    else:
+        return p.to(tl.float16)
+
+
+@triton.jit
+def _times_values(p, v_ptr, cell, acc, E, BE: tl.constexpr, TILED: tl.constexpr):
+    """Return p V of one cell, added to `acc`."""
+    token = tl.arange(0, 64)
+    channel = tl.arange(0, BE)
+    base = v_ptr + cell.to(tl.int64) * 64 * E
+    if TILED:
+        place = base + channel[:, None] * 64 + token[None, :]
+        v = tl.load(place) if BE == E else tl.load(place, mask=channel[:, None] < E, other=0.0)
+        return tl.dot(p, tl.trans(v), acc)
+    else:
+        place = base + token[:, None] * E + channel[None, :]
+        v = tl.load(place) if BE == E else tl.load(place, mask=channel[None, :] < E, other=0.0)
+        return tl.dot(p, v, acc)
+
+
+@triton.jit
+def _load_keys(k_ptr, cell, D, BD: tl.constexpr):
+    token = tl.arange(0, 64)
+    channel = tl.arange(0, BD)
+    place = k_ptr + cell.to(tl.int64) * 64 * D + token[:, None] * D + channel[None, :]
+    if BD == D:
+        return tl.load(place)
+    else:
+        return tl.load(place, mask=channel[None, :] < D, other=0)
+
+
+@triton.jit
+def _mean_logits(q_mean, plain_ptr, k_mean, cell, t, stride, D, BD: tl.constexpr):
+    """Return the logits of a cell's mean query and the 64 smoothed keys of another."""
+    token = cell.to(tl.int64) * 64 + tl.arange(0, 64)
+    channel = tl.arange(0, BD)
+    there = (token[:, None] < t) & (channel[None, :] < D)
+    k = tl.load(plain_ptr + token[:, None] * stride + channel[None, :], mask=there, other=0.0)
+    return tl.sum((k.to(tl.float32) - k_mean[None, :]) * q_mean[None, :], 1)
+
+
+@triton.jit
+def _logits(
+    products, q_scale, scale_ptr, q_mean, plain, k_mean, cell, t, plain_t, D, BD: tl.constexpr,
+    K_GROUPS: tl.constexpr, SMOOTH_Q: tl.constexpr,
+):  # fmt: skip
+    """Return base-2 logits of integer products with the keys of one cell."""
+    x = products.to(tl.float32) * q_scale[:, None]
+    if K_GROUPS == 1:
+        x = x * tl.load(scale_ptr + cell)
+    else:
+        x = x * tl.load(scale_ptr + cell * K_GROUPS + tl.arange(0, 64) % 8 // 2)[None, :]
+    if SMOOTH_Q:
+        x += _mean_logits(q_mean, plain, k_mean, cell, t, plain_t, D, BD)[None, :]
+    return x
+
+
+@triton.jit
+def _accumulate(
+    pa, pb, shrink, v_base, a, b, acc, E, BE: tl.constexpr, FP8: tl.constexpr,
+    EMULATED: tl.constexpr, TWO_LEVEL: tl.constexpr, PAIR: tl.constexpr,
+):  # fmt: skip
+    """Shrink the outputs and add the weights of one or two cells times their values."""
+    TILED: tl.constexpr = FP8 and not EMULATED
+    if TWO_LEVEL:
+        fresh = tl.zeros((64, BE), tl.float32)
+        fresh = _times_values(pa, v_base, a, fresh, E, BE, TILED)
+        if PAIR:
+            fresh = _times_values(pb, v_base, b, fresh, E, BE, TILED)
+        return acc * shrink[:, None] + fresh
+    else:
+        acc = acc * shrink[:, None]
+        acc = _times_values(pa, v_base, a, acc, E, BE, TILED)
+        if PAIR:
+            acc = _times_values(pb, v_base, b, acc, E, BE, TILED)
+        return acc
+
+
+@triton.jit
+def sage_kernel(
+    q_ptr, q_scale_ptr, q_mean_ptr, k_ptr, k_scale_ptr, k_plain_ptr, k_mean_ptr, v_ptr,
+    v_scale_ptr, v_mean_ptr, out_ptr, lse_ptr, list_ptr, info_ptr, skip_ptr,
+    plain_b, plain_g, plain_t, out_b, out_h, out_s,
+    s, t, h, g, n, m, factor, span,
+    D: tl.constexpr, E: tl.constexpr, BD: tl.constexpr, BE: tl.constexpr,
+    Q_GROUPS: tl.constexpr, K_GROUPS: tl.constexpr,
+    CAUSAL: tl.constexpr, HAS_SPAN: tl.constexpr, LISTED: tl.constexpr,
+    SMOOTH_Q: tl.constexpr, CENTERED: tl.constexpr, V_MEAN: tl.constexpr, SKIP: tl.constexpr,
+    FP8: tl.constexpr, EMULATED: tl.constexpr, TWO_LEVEL: tl.constexpr,
+    STAGES: tl.constexpr,
+):  # fmt: skip
+    """One cell of 64 queries of one head, over its kept key cells in ascending order."""
+    row = n - 1 - tl.program_id(0)  # The longest rows first, where causal.
+    head = tl.program_id(1)
+    batch = tl.program_id(2)
+    bh = (batch * h + head).to(tl.int64)
+    bg = (batch * g + head // (h // g)).to(tl.int64)
+    index = tl.arange(0, 64)
+    channel = tl.arange(0, BD)
+    queries = row * 64 + index
+
+    if LISTED:
+        first = 0
+        cells = list_ptr + (bh * n + row) * m
+        num_left = tl.load(info_ptr + (bh * n + row) * 3)
+        end = tl.load(info_ptr + (bh * n + row) * 3 + 1)
+        count = tl.load(info_ptr + (bh * n + row) * 3 + 2)
+    else:
+        first, num_left, end, count = dense_row(row, s, t, m, span, CAUSAL, HAS_SPAN)
+        cells = list_ptr
+
+    q_base = q_ptr + (bh * n + row) * 64 * D
+    if BD == D:
+        q = tl.load(q_base + index[:, None] * D + channel[None, :])
+    else:
+        q = tl.load(
+            q_base + index[:, None] * D + channel[None, :], mask=channel[None, :] < D, other=0
+        )
+    if Q_GROUPS == 1:
+        group = index * 0
+    elif Q_GROUPS == 4:
+        group = index // 16
+    else:
+        group = index // 16 * 8 + index % 8
+    q_scale = tl.load(q_scale_ptr + (bh * n + row) * Q_GROUPS + group) * factor
+    q_mean = q_scale
+    k_mean = q_scale
+    plain = k_plain_ptr
+    if SMOOTH_Q:
+        q_mean = tl.load(q_mean_ptr + (bh * n + row) * D + channel, mask=channel < D, other=0.0)
+        q_mean = q_mean * factor
+        if CENTERED:
+            k_mean = tl.load(k_mean_ptr + bg * D + channel, mask=channel < D, other=0.0)
+        else:
+            k_mean = tl.zeros((BD,), tl.float32)
+        plain += batch.to(tl.int64) * plain_b + (head // (h // g)).to(tl.int64) * plain_g
+    if SKIP:
+        skip = tl.load(skip_ptr + head)
+    k_base = k_ptr + bg * m * 64 * D
+    v_base = v_ptr + bg * m * 64 * E
+    scales = k_scale_ptr + bg * m * K_GROUPS
+    offset: tl.constexpr = 8.807354922057604 if FP8 else 0.0  # log2(448)
+
+    highest = tl.full((64,), float("-inf"), tl.float32)
+    mass = tl.zeros((64,), tl.float32)
+    acc = tl.zeros((64, BE), tl.float32)
+
+    for part in tl.static_range(3):
+        if part == 1 and not SKIP:  # Whole cells, two at a time.
+            for i in tl.range(num_left, num_left + (end - num_left) // 2 * 2, 2, num_stages=STAGES):
+                if LISTED:
+                    a = tl.load(cells + i).to(tl.int32)
+                    b = tl.load(cells + i + 1).to(tl.int32)
+                else:
+                    a = first + i
+                    b = a + 1
+                sa = tl.dot(q, tl.trans(_load_keys(k_base, a, D, BD)))
+                sb = tl.dot(q, tl.trans(_load_keys(k_base, b, D, BD)))
+                if K_GROUPS == 1 and not SMOOTH_Q:
+                    # Scales are positive, so the largest logit is that of the largest integer.
+                    fa = q_scale * tl.load(scales + a)
+                    fb = q_scale * tl.load(scales + b)
+                    new = tl.maximum(
+                        tl.max(sa, 1).to(tl.float32) * fa, tl.max(sb, 1).to(tl.float32) * fb
+                    )
+                    new = tl.maximum(highest, new)
+                    less = new - offset
+                    pa = tl.exp2(sa.to(tl.float32) * fa[:, None] - less[:, None])
+                    pb = tl.exp2(sb.to(tl.float32) * fb[:, None] - less[:, None])
+                else:
+                    xa = _logits(sa, q_scale, scales, q_mean, plain, k_mean, a, t, plain_t, D, BD,
+                                 K_GROUPS, SMOOTH_Q)  # fmt: skip
+                    xb = _logits(sb, q_scale, scales, q_mean, plain, k_mean, b, t, plain_t, D, BD,
+                                 K_GROUPS, SMOOTH_Q)  # fmt: skip
+                    new = tl.maximum(highest, tl.maximum(tl.max(xa, 1), tl.max(xb, 1)))
+                    less = new - offset
+                    pa = tl.exp2(xa - less[:, None])
+                    pb = tl.exp2(xb - less[:, None])
+                shrink = tl.exp2(highest - new)
+                highest = new
+                mass = mass * shrink + tl.sum(pa + pb, 1)
+                pa = _round_weights(pa, FP8, EMULATED)
+                pb = _round_weights(pb, FP8, EMULATED)
+                acc = _accumulate(pa, pb, shrink, v_base, a, b, acc, E, BE, FP8, EMULATED,
+                                  TWO_LEVEL, True)  # fmt: skip
+        elif part == 2 and not SKIP:  # The rest, the last one often alone.
+            for i in tl.range(num_left + (end - num_left) // 2 * 2, count, 2, num_stages=1):
+                if LISTED:
+                    a = tl.load(cells + i).to(tl.int32)
+                    b = tl.load(cells + i + 1, mask=i + 1 < count, other=m).to(tl.int32)
+                else:
+                    a = first + i
+                    b = tl.where(i + 1 < count, a + 1, m)
+                # Keys past the last cell are hidden, so any cell may stand for them.
+                safe = tl.where(b < m, b, a)
+                sa = tl.dot(q, tl.trans(_load_keys(k_base, a, D, BD)))
+                sb = tl.dot(q, tl.trans(_load_keys(k_base, safe, D, BD)))
+                xa = _logits(sa, q_scale, scales, q_mean, plain, k_mean, a, t, plain_t, D, BD,
+                             K_GROUPS, SMOOTH_Q)  # fmt: skip
+                xb = _logits(sb, q_scale, scales, q_mean, plain, k_mean, safe, t, plain_t, D, BD,
+                             K_GROUPS, SMOOTH_Q)  # fmt: skip
+                xa = hidden(xa, a, row, s, t, span, CAUSAL, HAS_SPAN)
+                xb = hidden(xb, b, row, s, t, span, CAUSAL, HAS_SPAN)
+                new = tl.maximum(highest, tl.maximum(tl.max(xa, 1), tl.max(xb, 1)))
+                finite = tl.where(new == float("-inf"), 0.0, new)
+                less = finite - offset
+                pa = tl.exp2(xa - less[:, None])
+                pb = tl.exp2(xb - less[:, None])
+                shrink = tl.exp2(highest - finite)
+                highest = new
+                mass = mass * shrink + tl.sum(pa + pb, 1)
+                pa = _round_weights(pa, FP8, EMULATED)
+                pb = _round_weights(pb, FP8, EMULATED)
+                acc = _accumulate(pa, pb, shrink, v_base, a, safe, acc, E, BE, FP8, EMULATED,
+                                  TWO_LEVEL, True)  # fmt: skip
+        elif part == 1 or HAS_SPAN or (SKIP and part == 2):
+            # One at a time: those that the window cuts, or every cell where some are skipped.
+            start = 0
+            stop = num_left
+            if part == 1:
+                start = num_left
+                stop = end
+            if part == 2:
+                start = end
+                stop = count
+            for i in tl.range(start, stop, num_stages=STAGES):
+                a = tl.load(cells + i).to(tl.int32) if LISTED else first + i
+                sa = tl.dot(q, tl.trans(_load_keys(k_base, a, D, BD)))
+                xa = _logits(sa, q_scale, scales, q_mean, plain, k_mean, a, t, plain_t, D, BD,
+                             K_GROUPS, SMOOTH_Q)  # fmt: skip
+                if part != 1:
+                    xa = hidden(xa, a, row, s, t, span, CAUSAL, HAS_SPAN)
+                local = tl.max(xa, 1)
+                needed = 1
+                if SKIP:
+                    close = tl.where((local > highest - skip) & (queries < s), 1, 0)
+                    needed = tl.maximum(
+                        tl.max(close, 0), tl.where((i == 0) | (i == count - 1), 1, 0)
+                    )
+                if needed > 0:
+                    new = tl.maximum(highest, local)
+                    finite = tl.where(new == float("-inf"), 0.0, new)
+                    pa = tl.exp2(xa - (finite - offset)[:, None])
+                    shrink = tl.exp2(highest - finite)
+                    highest = new
+                    mass = mass * shrink + tl.sum(pa, 1)
+                    pa = _round_weights(pa, FP8, EMULATED)
+                    acc = _accumulate(pa, pa, shrink, v_base, a, a, acc, E, BE, FP8, EMULATED,
+                                      TWO_LEVEL, False)  # fmt: skip
+
+    wide = tl.arange(0, BE)
+    blind = mass == 0
+    acc = acc / tl.where(blind, 1.0, mass)[:, None]
+    acc = acc * tl.load(v_scale_ptr + bg * E + wide, mask=wide < E, other=0.0)[None, :]
+    if V_MEAN:
+        acc += tl.load(v_mean_ptr + bg * E + wide, mask=wide < E, other=0.0)[None, :]
+    acc = tl.where(blind[:, None], 0.0, acc)
+    place = out_ptr + batch.to(tl.int64) * out_b + head.to(tl.int64) * out_h
+    place = place + queries.to(tl.int64)[:, None] * out_s + wide[None, :]
+    tl.store(
+        place, acc.to(out_ptr.dtype.element_ty), mask=(queries < s)[:, None] & (wide < E)[None, :]
+    )
+    lse = (tl.log2(tl.where(blind, 1.0, mass)) - offset + highest) * 0.6931471805599453
+    lse = tl.where(blind, float("-inf"), lse)
+    tl.store(lse_ptr + bh * s + queries, lse, mask=queries < s)
+
+
+def sage_triton(
+    q: Float[Tensor, "b h s d"],
+    k: Float[Tensor, "b g t d"],
+    layout: BlockLayout,
+    *,
+    precision: Sage,
+    scale: float,
+    prepared: Prepared,
+    dense: bool = False,
+) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]:
+    """Run `quantized_attention` on the GPU; see there for the contract.
+
+    Whole cells are taken two at a time under one running maximum, unless the layout skips.
+
+    Args:
+        q: Queries.
+        k: Keys, read only for the logits of the query means.
+        layout: Kept cells and token rule.
+        precision: Formats; "single" adds up in the accumulator of the matrix unit.
+        scale: Logit factor, unitless.
+        prepared: Codes of keys and values.
+        dense: The layout keeps every cell that its rule allows: no lists are built.
+
+    Returns: Outputs in the dtype of `q`, and the lse of the smoothed logits, fp32.
+    """
+    b, h, s, d = q.shape
+    g, t = k.shape[1:3]
+    m, e = num_cells(t), prepared.values.width
+    codes, mean, _, _ = quantize_tokens(
+        q, "q", bits=precision.bits, granularity=precision.granularity, smooth=precision.smooths_q
+    )
+    fp8 = precision.value_format == "fp8"
+    values = prepared.values.values
+    if not prepared.values.tiled:
+        values = values.to(torch.float16)
+    plain = with_unit_stride(k)
+    out = torch.empty(b, s, h, e, dtype=q.dtype, device=q.device).transpose(1, 2)
+    lse = torch.empty(b, h, s, device=q.device)
+    lists, info = (None, None) if dense else cell_lists(layout)
+    skip = None
+    if layout.skip_threshold is not None:
+        skip = torch.tensor(layout.skip_threshold, device=q.device) * math.log2(math.e)
+    n = num_cells(s)
+    k_groups = prepared.keys.scales.shape[3]
+    sage_kernel[(n, h, b)](
+        codes.values, codes.scales, mean, prepared.keys.values, prepared.keys.scales, plain,
+        prepared.key_mean, values, prepared.values.scales, prepared.values.mean, out, lse, lists,
+        info, skip, *plain.stride()[:3], *out.stride()[:3], s, t, h, g, n, m,
+        scale * math.log2(math.e), layout.span or 0,
+        D=d, E=e, BD=max(32, triton.next_power_of_2(d)), BE=max(16, triton.next_power_of_2(e)),
+        Q_GROUPS=codes.scales.shape[3], K_GROUPS=k_groups,
+        CAUSAL=layout.causal, HAS_SPAN=layout.span is not None, LISTED=not dense,
+        SMOOTH_Q=mean is not None, CENTERED=prepared.key_mean is not None,
+        V_MEAN=prepared.values.mean is not None, SKIP=skip is not None,
+        FP8=fp8, EMULATED=fp8 and not prepared.values.tiled,
+        TWO_LEVEL=precision.accumulate == "two-level", STAGES=STAGES,
+        num_warps=4, maxnreg=MAX_REGISTERS,
+    )  # fmt: skip
+    return out, lse
