@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from foveal.attention.autocast import without_autocast
 from foveal.attention.block_sparse.api import Impl, block_sparse_attention
 from foveal.attention.block_sparse.checks import check_attn_mask, check_qkv
 from foveal.attention.block_sparse.dense import dense_attention
@@ -72,6 +73,7 @@ def attend(
 ) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
 
 
+@without_autocast
 def attend(
     q: Float[Tensor, "b h s d"],
     k: Float[Tensor, "b g t d"],
@@ -99,9 +101,9 @@ def attend(
             be seen) or float (added to the logits), four axes that broadcast to (b, h, s, t).
             With padding on the left, right or both sides each sequence runs alone on its real
             tokens, so that its first cell starts at its first token; when `causal`, queries in the
-            padding give 0. With any other mask, cells are chosen without it; cells that a boolean
-            mask empties are dropped, and a query cell keeps everything if the choice would leave
-            one of its queries nothing to see.
+            padding give 0. With any other mask, cells are chosen without it; cells that it empties
+            (by False, -inf or the least number of its type) are dropped, and a query cell keeps
+            everything if the choice would leave one of its queries nothing to see.
         return_lse: Also return the natural log-sum-exp of the scaled logits over the kept keys.
         impl: See `block_sparse_attention`; with `precision` "auto" or "cpu".
 
@@ -157,13 +159,17 @@ def choose_cells(
     scale: float | None,
     attn_mask: Tensor | None = None,
 ) -> BlockLayout:
-    """Return the cells that `policy` keeps (None: all), cut to a boolean mask; see `attend`."""
+    """Return the cells that `policy` keeps (None: all), cut to what a mask hides; see `attend`."""
     if policy is None:
         layout = BlockLayout.dense(q, k, causal=causal)
     else:
         layout = policy.layout(q, k, causal=causal, scale=scale)
-    if attn_mask is None or attn_mask.dtype != torch.bool:
+    if attn_mask is None:
         return layout
+    if attn_mask.dtype != torch.bool:
+        attn_mask = ~(attn_mask <= torch.finfo(attn_mask.dtype).min)
+        if policy is None or bool(attn_mask.all()):
+            return layout
     b, h, s, _ = q.shape
     mask = attn_mask.expand(-1, -1, s, k.shape[2])
     seen = from_mask(mask, causal=causal)

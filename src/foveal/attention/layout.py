@@ -444,7 +444,7 @@ class BlockLayout:
             f"BlockLayout({b} x {h} heads, {self.num_queries} x {self.num_keys} tokens, {rule}, "
             f"density={self.density:.3f})"
         )
-        picture = self.to_bool()[:1, :1].float()
+        picture = _unpack(self.bits[:1, :1], m).float()
         size = (min(n, 16), min(m, 32))
         shade = torch.nn.functional.adaptive_avg_pool2d(picture, size)[0, 0]
         lines = ["".join(" .:+#"[min(4, int(x * 4 + 0.999))] for x in row) for row in shade]

@@ -1,10 +1,22 @@
 """Odd inputs of `attend`: the right answer."""
 
+import math
+
 import pytest
 import torch
 
-from foveal.attention import Sage, Window, XAttention, attend, attend_varlen
+from foveal.attention import (
+    Sage,
+    Sparge,
+    Window,
+    XAttention,
+    attend,
+    attend_varlen,
+    block_sparse_attention,
+)
+from foveal.attention.attend import choose_cells
 from foveal.attention.block_sparse.dense import dense_attention
+from foveal.attention.block_sparse.quantized import quantized_attention
 
 POLICY = XAttention(stride=8, threshold=0.6, dense_below=0)
 
@@ -74,3 +86,53 @@ def test_tensors_without_data_have_shapes(settings) -> None:
     out = found[0] if isinstance(found, tuple) else found
     assert out.shape == q.shape
     assert out.is_meta
+
+
+def everything(q, k, v):
+    """Return results of all that multiplies matrices, gradients included."""
+    found = []
+    settings = [
+        {"policy": POLICY},
+        {"policy": Sparge(top_k=0.5, dense_below=0, skip_threshold=3.0)},
+        {"precision": Sage("int8-fp16"), "policy": POLICY},
+        {"precision": Sage("int4-fp8")},
+        {"attn_mask": torch.ones(1, 1, 130, 130)},
+        {"impl": "reference"},
+    ]
+    for some in settings:
+        found += attend(q.detach(), k, v, return_lse=True, **some)
+    for some in ({}, {"policy": POLICY}, {"policy": Window(sink=0, window=64)}):
+        out = attend(q, k, v, **some)
+        found += [out, *torch.autograd.grad(out.square().sum(), q)]
+    layout = POLICY.layout(q.detach(), k)
+    found.append(layout.bits)
+    found.append(Sparge(threshold=0.5, dense_below=0).layout(q.detach(), k).bits)
+    found.append(quantized_attention(q.detach(), k, v, layout, precision=Sage()))
+    found.append(block_sparse_attention(q.detach(), k, v, layout))
+    return found
+
+
+def test_autocast_changes_nothing() -> None:
+    q, k, v = inputs()
+    q.requires_grad_()
+    wanted = everything(q, k, v)
+    with torch.autocast("cpu", torch.bfloat16):
+        for a, b in zip(everything(q, k, v), wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("precision", [None, Sage("int8-fp16")])
+@pytest.mark.parametrize("least", [-math.inf, torch.finfo(torch.float32).min])
+def test_added_masks_leave_no_query_blind(least, precision) -> None:
+    q, k, v = inputs(256, 256)
+    allowed = torch.zeros(1, 1, 256, 256, dtype=torch.bool)
+    allowed[..., 70:80] = True
+    added = torch.where(allowed, 0.0, least)
+    policy = Window(sink=0, window=1)
+    for mask in (allowed, added):
+        out = attend(q, k, v, policy=policy, precision=precision, attn_mask=mask)
+        wanted = attend(q, k, v, attn_mask=allowed)
+        torch.testing.assert_close(out[:, :, 70:], wanted[:, :, 70:], rtol=0.02, atol=0.02)
+    bias = torch.randn(1, 4, 256, 256)
+    kept = choose_cells(q, k, policy, causal=True, scale=None, attn_mask=bias)
+    assert torch.equal(kept.bits, policy.layout(q, k).bits)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveal.attention.autocast import without_autocast
 from foveal.attention.block_sparse.checks import check_attn_mask, check_layout, check_qkv
 from foveal.attention.block_sparse.dense import dense_attention
 from foveal.attention.block_sparse.flex import flex_attention_cells
@@ -72,6 +73,7 @@ def block_sparse_attention(
 ) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
 
 
+@without_autocast
 def block_sparse_attention(
     q: Float[Tensor, "b h s d"],
     k: Float[Tensor, "b g t d"],

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveal.attention.autocast import without_autocast
 from foveal.attention.block_sparse.backward import block_sparse_backward
 from foveal.attention.block_sparse.cpu import block_sparse_cpu
 from foveal.attention.layout import BlockLayout
@@ -88,7 +89,7 @@ def block_sparse_grad(
             "without skip_threshold"
         )
     layout = _layout(q, k, bits, causal, span, None)
-    return block_sparse_backward(
+    return without_autocast(block_sparse_backward)(
         grad, grad_lse, q, k, v, out, lse, layout, scale=scale, attn_mask=attn_mask
     )
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from foveal.attention.autocast import without_autocast
 from foveal.attention.block_sparse.checks import check_attn_mask, check_layout, check_qkv
 from foveal.attention.block_sparse.cpu import cell_bias
 from foveal.attention.block_sparse.rows import CutCells, RowBatch, iter_rows, to_cells
@@ -120,6 +121,7 @@ def quantized_attention(
 ) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
 
 
+@without_autocast
 def quantized_attention(
     q: Float[Tensor, "b h s d"],
     k: Float[Tensor, "b g t d"],

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from foveal.attention.autocast import without_autocast
 from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells
 from foveal.attention.policy.base import Policy, check_count
 from foveal.attention.score.pooled import (
@@ -144,6 +145,7 @@ class Sparge(Policy):
         values = wanted if isinstance(wanted, tuple) else (wanted,)
         return num_keys < self.dense_below or all(x is not None and x >= 1 for x in values)
 
+    @without_autocast
     def layout(
         self,
         q: Float[Tensor, "b h s d"],

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from foveal.attention.autocast import without_autocast
 from foveal.attention.layout import CELL, BlockLayout, check_sizes
 from foveal.attention.policy.base import Policy, check_count
 from foveal.attention.score.api import iter_block_mass
@@ -114,6 +115,7 @@ class XAttention(Policy):
         values = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
         return num_keys < self.dense_below or all(x >= 1 for x in values)
 
+    @without_autocast
     def layout(
         self,
         q: Float[Tensor, "b h s d"],
