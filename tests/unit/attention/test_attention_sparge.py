@@ -96,6 +96,14 @@ def test_top_k_is_a_fraction_of_the_cells_that_a_row_sees():
     assert count[5] < 6
 
 
+def test_of_equal_cells_the_earlier_are_chosen():
+    q, k = torch.ones(1, 1, 640, 8), torch.ones(1, 1, 640, 8)
+    for settings in ({"top_k": 0.3}, {"threshold": 0.25}):
+        kept = _kept(q, k, smooth_k=False, **settings)[0, 0]
+        assert bool((kept.sum(-1) == 3).all())
+        assert bool(kept[:, :3].all())
+
+
 def test_dissimilar_cell_of_keys_leaves_the_softmax_and_is_kept_in_every_row():
     q, k = _blocks(640, h=1, strength=1.0)
     random = torch.Generator().manual_seed(5)
@@ -224,6 +232,10 @@ def test_cells_of_zeros_are_unlike_anything():
     kept = _kept(q, k, threshold=0.0, similarity=0.0, smooth_k=False)[0, 0]
     assert bool(kept[:, 1].all())
     assert kept.sum() == 5 + 5
+    q, k = _blocks(320, h=1)
+    q[:, :, 128:192] = 0  # likeness 0, which does not exceed 0
+    kept = _kept(q, k, threshold=0.0, similarity=0.0)[0, 0]
+    assert kept.sum(-1).tolist() == [1, 1, 5, 1, 1]
     same = torch.randn(1, 1, 100, 32).repeat_interleave(64, 2)
     assert pool_cells(same).self_similarity.max() <= 1
     assert bool(_kept(same, same, threshold=0.0, similarity=1.0).all())
@@ -240,6 +252,11 @@ def test_sink_and_dense_tokens_are_whole_rows_and_columns():
     for cell in (0, 1, 9):
         bare[cell], bare[:, cell] = True, True
     assert torch.equal(text, bare)
+    whole = _kept(q, k, threshold=0.0)[0, 0]
+    for cell in (0, 9):  # 64 tokens are one cell and not the next
+        whole[cell], whole[:, cell] = True, True
+    text = _kept(q, k, threshold=0.0, num_whole_first=64, num_whole_last=64)[0, 0]
+    assert torch.equal(text, whole)
     late = _kept(q[:, :, 192:], k, threshold=0.0, num_whole_first=200, causal=True)[0, 0]
     assert late[0].sum() == 4  # the row of tokens 192 to 255 begins before token 200
 

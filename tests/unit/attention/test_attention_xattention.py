@@ -74,6 +74,75 @@ def test_the_last_queries_may_keep_everything() -> None:
     assert not torch.equal(kept[:, :, 6:], full[:, :, 6:])
 
 
+def test_64_last_queries_are_one_cell_and_not_two() -> None:
+    q, k = noise(512)
+    plain = XAttention(stride=8, threshold=0.3, dense_below=0).layout(q, k).to_bool()
+    tail = XAttention(stride=8, threshold=0.3, dense_below=0, num_dense_last=64).layout(q, k)
+    assert torch.equal(tail.to_bool()[:, :, :7], plain[:, :, :7])
+    assert bool(tail.to_bool()[:, :, 7].all())
+    assert not bool(plain[:, :, 6, :7].all())
+
+
+def test_blocks_of_128_begin_at_even_cells_in_every_chunk() -> None:
+    q, k = noise(24 * 64)  # a causal call goes through it by chunks of three cells
+    kept = XAttention(stride=8, threshold=0.3, block=128, dense_below=0).layout(q, k).to_bool()
+    pairs = kept.unflatten(3, (-1, 2)).transpose(3, 4).unflatten(2, (-1, 2))
+    below = torch.ones(12, 12, dtype=torch.bool).tril(-1)
+    some = pairs.any(3).any(3)[..., below]
+    assert torch.equal(some, pairs.all(3).all(3)[..., below])
+    assert bool(some.any())
+    assert not bool(some.all())
+
+
+@pytest.mark.parametrize("size", [320, 300, 65])
+def test_the_last_block_of_128_may_be_half_there(size) -> None:
+    q, k = noise(size)
+    kept = XAttention(stride=8, threshold=0.0, block=128, dense_below=0).layout(q, k).to_bool()
+    n = kept.shape[2]
+    assert bool(kept[:, :, range(n), range(n)].all())
+    assert bool(kept[..., 0].all())
+
+
+def test_blocks_of_128_are_judged_by_the_mass_of_all_their_cells() -> None:
+    q, k = noise(1024, h=4)
+    policy = XAttention(stride=8, threshold=0.6, block=128, dense_below=0, keep_sink=False)
+    kept = policy.layout(q, k, causal=False).to_bool()[:, :, ::2, ::2]
+    mass = block_mass(q, k, stride=8, alternate=True, causal=False)
+    mass = mass.unflatten(3, (-1, 2)).sum(4).unflatten(2, (-1, 2)).sum(3)
+    held, wanted = (mass * kept).sum(-1), 0.6 * mass.sum(-1)
+    lightest = mass.masked_fill(~kept, math.inf).amin(-1)
+    assert bool((held >= wanted - 1e-4).all())
+    assert bool((held - lightest < wanted + 1e-4).all())
+    assert bool((lightest + 1e-4 >= mass.masked_fill(kept, 0.0).amax(-1)).all())
+
+
+def test_a_row_without_forced_cells_keeps_its_heaviest() -> None:
+    q, k = noise(640)
+    policy = XAttention(
+        stride=8, threshold=0.0, keep_sink=False, keep_diagonal=False, dense_below=0
+    )
+    kept = policy.layout(q, k).to_bool()
+    heaviest = block_mass(q, k, stride=8, alternate=True).argmax(-1, keepdim=True)
+    assert torch.equal(kept, torch.zeros_like(kept).scatter_(-1, heaviest, True))
+
+
+def test_inputs_are_sparse_from_the_given_length_on() -> None:
+    q, k = noise(640)
+    sparse, full = (
+        XAttention(stride=8, threshold=0.3, dense_below=x).layout(q, k) for x in (640, 641)
+    )
+    assert not sparse.is_full
+    assert full.is_full
+
+
+def test_the_scale_of_the_caller_counts() -> None:
+    q, k = noise(640)
+    for causal in (True, False):
+        kept = POLICY.layout(q, k, causal=causal, scale=1.0)  # 1/sqrt(16) by default
+        assert torch.equal(kept.bits, POLICY.layout(4 * q, k, causal=causal).bits)
+        assert not torch.equal(kept.bits, POLICY.layout(q, k, causal=causal).bits)
+
+
 def test_first_steps_keep_everything() -> None:
     q, k = noise(300)
     policy = XAttention(stride=8, threshold=0.3, dense_below=0, num_dense_steps=5)
