@@ -1,9 +1,12 @@
 """The seam to transformers."""
 
+import functools
+
 import pytest
 import torch
 
-from foveal.attention import Handle, Sage, Window, XAttention, attach
+from foveal import attention
+from foveal.attention import Sage, Window, XAttention
 from foveal.errors import ArgumentError, UnsupportedError
 
 transformers = pytest.importorskip("transformers")
@@ -28,6 +31,7 @@ def _tokens(batch=1, length=300):
     return torch.randint(0, 64, (batch, length), generator=torch.Generator().manual_seed(0))
 
 
+attach = functools.partial(attention.attach, min_tokens=0)
 DENSE = Window(sink=0, window=10_000)
 SPARSE = Window(sink=64, window=64)
 
@@ -146,32 +150,70 @@ def test_receipt_names_what_ran():
     assert handle.receipt.details["impl"] == {"dense": 2}
 
 
-def test_loss_over_all_rows_is_the_relative_error():
-    from foveal.attention import attend
+@pytest.mark.parametrize("wanted_rows", [64, 1000])
+@pytest.mark.parametrize("kind", ["plain", "mask", "bias", "sink", "span"])
+def test_sampled_loss_is_the_relative_error(kind, wanted_rows):
+    from foveal.attention.integrations.loss import sample_rows, sampled_loss
+    from foveal.attention.integrations.visible import Rule
 
     random = torch.Generator().manual_seed(0)
     q = torch.randn(2, 4, 150, 8, generator=random)
     k, v = (torch.randn(2, 2, 150, 8, generator=random) for _ in range(2))
-    handle = Handle(SPARSE, None, 0)
-    layout = Window(sink=0, window=1).layout(q, k)
-    out = attend(q, k, v, policy=Window(sink=0, window=1))
-    exact = attend(q, k, v)
-    rows = torch.randperm(150, generator=torch.Generator().manual_seed(0))[:64]
+    bias = torch.zeros(150, 150).masked_fill(torch.ones(150, 150).tril() == 0, -torch.inf)
+    mask = sink = None
+    rule = Rule(150, 150, causal=True, span=40 if kind == "span" else None)
+    if kind == "mask":
+        mask = torch.rand(1, 1, 150, 150, generator=random) < 0.9
+        mask |= torch.eye(150, dtype=torch.bool)
+        bias = bias.masked_fill(~mask[0, 0], -torch.inf)
+    if kind == "bias":
+        mask = torch.randn(1, 1, 150, 150, generator=random)
+        bias = bias + mask[0, 0]
+    if kind == "span":
+        bias = bias.masked_fill(torch.ones(150, 150).tril(-40) == 1, -torch.inf)
+    keys, values = (x.repeat_interleave(2, 1) for x in (k, v))
+    logits = (q.double() @ keys.double().mT) / 8**0.5 + bias
+    if kind == "sink":
+        sink = torch.randn(4, generator=random)
+        extra = sink.double()[:, None, None].expand(2, 4, 150, 1)
+        exact = torch.cat([logits, extra], 3).softmax(-1)[..., :-1] @ values.double()
+    else:
+        exact = logits.softmax(-1) @ values.double()
+    out = exact + 0.1 * torch.randn(exact.shape, generator=random)
+    rows = sample_rows(150, wanted_rows, 3, q.device)
+    assert len(set(rows.tolist())) == min(150, wanted_rows)
     difference = (out - exact)[:, :, rows].flatten(2).norm(dim=2)
-    wanted = (difference / exact[:, :, rows].flatten(2).norm(dim=2)).mean()
-    torch.testing.assert_close(handle._loss(q, k, v, out, layout, None), wanted)
-    assert handle._loss(q, k, v, exact, layout, None) < 1e-6
+    wanted = (difference / exact[:, :, rows].flatten(2).norm(dim=2)).mean().float()
+    options = {"rows": rows, "scale": None, "mask": mask, "sink": sink}
+    found = sampled_loss(q, k, v, out.float(), rule, **options)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert sampled_loss(q, k, v, exact.float(), rule, **options) < 1e-6
 
 
-def test_preallocated_cache_runs_dense_and_exact():
+def test_sampled_rows_fall_on_no_grid():
+    from foveal.attention.integrations.loss import sample_rows
+
+    rows = sample_rows(4096, 64, 0, torch.device("cpu"))
+    assert len(set((rows % 64).tolist())) > 30
+    assert rows.sort().values.diff().max() < 200
+    assert not torch.equal(rows, sample_rows(4096, 64, 1, torch.device("cpu")))
+
+
+def test_preallocated_cache_is_cut_to_what_it_holds():
     model, tokens = _model(), _tokens(1, 130)
-    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    options = {
+        "attention_mask": torch.ones_like(tokens),
+        "max_new_tokens": 4,
+        "do_sample": False,
+        "pad_token_id": 0,
+    }
     wanted = model.generate(tokens, **options)
-    with attach(model, policy=SPARSE) as handle:
+    with attach(model, policy=DENSE) as handle:
         inside = model.generate(tokens, cache_implementation="static", **options)
     assert torch.equal(inside, wanted)
-    assert handle._dense["4-D mask"] == 2
-    assert handle._dense["decode"] == 6
+    details = handle.receipt.details
+    assert details["dense_calls"] == {"every cell kept": 2, "decode": 6}
+    assert handle.layouts(0).shape == (3, 3)  # 130 tokens, not what was allocated
 
 
 def test_padding_with_holes_runs_dense_and_exact():
@@ -184,7 +226,7 @@ def test_padding_with_holes_runs_dense_and_exact():
     wanted = model(tokens, attention_mask=mask).logits
     torch.testing.assert_close(inside[0], wanted[0], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(inside[1, real], wanted[1, real], rtol=1e-4, atol=1e-4)
-    assert handle._dense["4-D mask"] == 2
+    assert handle.receipt.details["dense_calls"] == {"4-D mask": 2}
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -221,22 +263,21 @@ def test_refusals():
     with pytest.raises(UnsupportedError, match="never called"), attach(model, policy=DENSE):
         pass
     with (
-        pytest.raises(UnsupportedError, match="model is a Linear"),
+        pytest.raises(UnsupportedError, match="Linear has no attention"),
         attach(torch.nn.Linear(2, 2), policy=DENSE),
     ):
         pass
+    gemma = _model("Gemma2", head_dim=8)
     with (
-        pytest.raises(UnsupportedError, match="another attach"),
-        attach(model, policy=DENSE),
+        pytest.raises(UnsupportedError, match="Gemma2Attention passes softcap"),
+        attach(gemma, policy=DENSE),
+    ):
+        gemma(_tokens())
+    with (
+        pytest.raises(UnsupportedError, match="LlamaAttention is asked for output_attentions"),
         attach(model, policy=DENSE),
     ):
-        pass
-    positions = torch.cat([torch.arange(100), torch.arange(200)])[None]
-    with pytest.raises(UnsupportedError, match="packed"), attach(model, policy=DENSE):
-        model(_tokens(), position_ids=positions, use_cache=False)
-    gemma = _model("Gemma2", head_dim=8)
-    with pytest.raises(UnsupportedError, match="softcap"), attach(gemma, policy=DENSE):
-        gemma(_tokens())
+        model(_tokens(), output_attentions=True)
 
 
 def test_comparison_reads_8192_tokens_and_says_what_it_does():

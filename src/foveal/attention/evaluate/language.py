@@ -82,7 +82,7 @@ def read_states(
         policy: Chooses the cells; None is dense.
         seed: Seed of the query rows on which the receipt's loss is measured.
     """
-    with attach(model, policy=policy, seed=seed) as handle:
+    with attach(model, policy=policy, min_tokens=0, seed=seed) as handle:
         start = time.perf_counter()
         states = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
         if states.device.type == "cuda":

@@ -1,0 +1,77 @@
+"""Where an attached model calls us from, and what the user asked for there."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from foveal.attention.integrations.ledger import Ledger
+from foveal.attention.policy.base import Policy
+from foveal.attention.precision import Sage
+
+
+@dataclass(eq=False)
+class Plan:
+    """What the user asked `attach` for.
+
+    Attributes:
+        policy: Chooses the cells; None is dense.
+        precision: Quantizes; None is full precision.
+        min_tokens: Calls with fewer keys go dense.
+        loss_rows: Query rows a call on which the loss is measured; 0 is none.
+        seed: Seed of these rows.
+        ledger: The books, or None to keep none.
+        step: Denoising step that policies are asked for, or None.
+    """
+
+    policy: Policy | None
+    precision: Sage | None = None
+    min_tokens: int = 0
+    loss_rows: int = 0
+    seed: int = 0
+    ledger: Ledger | None = None
+    step: int | None = None
+
+    def policy_of(self, layer: int) -> Policy | None:
+        """Return the policy of a layer at this step."""
+        policy = self.policy
+        if policy is None:
+            return None
+        if self.step is not None:
+            policy = policy.for_step(self.step)
+        return policy.for_layer(layer)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Plan":
+        """Return a plan without books: a copied model is not the attached one."""
+        return dataclasses.replace(self, ledger=None)
+
+
+@dataclass(eq=False)
+class Site:
+    """One attention module of an attached model.
+
+    Attributes:
+        plan: What was asked for.
+        name: Path of the module in the model.
+        kind: Name of its class, for messages.
+        layer: Index that policies are asked for.
+        outer: The site of the same module in an `attach` around this one.
+        reached: Whether the module called us.
+    """
+
+    plan: Plan
+    name: str
+    kind: str
+    layer: int = 0
+    outer: "Site | None" = None
+    reached: bool = field(default=False)
+
+    def reach(self) -> None:
+        """Remember that the module called us, here and in every `attach` around this one."""
+        site: Site | None = self
+        while site is not None:
+            site.reached = True
+            site = site.outer
+
+    def loses_nothing(self) -> bool:
+        """Whether losses are measured, so that a dense call counts as one of loss 0."""
+        return self.plan.loss_rows > 0

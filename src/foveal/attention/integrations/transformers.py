@@ -1,0 +1,304 @@
+"""The seam to transformers: the registered attention "foveal".
+
+transformers hands a registered attention grouped keys and values, the layer's window and whatever
+the registered mask function returned; see `masks`.
+"""
+
+# pyright: reportPrivateUsage=false
+# transformers has no public way to take an attention out of its registries again.
+
+import contextlib
+import copy
+import math
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal._core.lazy import require
+from foveal.attention.integrations.call import attend_to_all, dense, prefill
+from foveal.attention.integrations.masks import MaskRule, foveal_mask
+from foveal.attention.integrations.site import Plan, Site
+from foveal.attention.integrations.visible import Rule
+from foveal.attention.policy.xattention import XAttention
+from foveal.errors import UnsupportedError
+
+NAME = "foveal"
+"""The name under which attention is registered with transformers."""
+
+_SITE = "_foveal_site"
+"""Attribute of an attached module that says to whom it belongs."""
+
+_REFUSED = ("softcap", "sinks", "head_mask", "cu_seq_lens_q", "block_table")
+
+_default = Plan(XAttention())
+"""What runs where `attn_implementation="foveal"` is set and nothing is attached."""
+
+_lock = threading.Lock()
+_users = 0
+
+
+# --- attention -----------------------------------------------------------------------------------
+
+
+@torch.compiler.disable
+def foveal_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    position_bias: Tensor | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend for a transformers module, by the plan that it is attached to."""
+    kind, site = type(module).__name__, vars(module).get(_SITE)
+    if not isinstance(site, Site):
+        site = Site(_default, "", kind, layer=int(getattr(module, "layer_idx", 0) or 0))
+    for name in _REFUSED:
+        if kwargs.get(name) is not None:
+            raise UnsupportedError(
+                f"attach: {kind} passes {name}, which must be absent; this model is not "
+                "supported, run it without attach"
+            )
+    if kwargs.get("output_attentions"):
+        raise UnsupportedError(
+            f"attach: {kind} is asked for output_attentions, must not be; sparse attention has no "
+            "full map, run it without attach"
+        )
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    sink = None if s_aux is None else s_aux.flatten()
+    rule = None if attention_mask is None or attention_mask.ndim == 4 else attention_mask
+    if rule is not None and rule.ndim != 2:
+        raise UnsupportedError(
+            f"attach: {kind} passes a mask of shape {tuple(rule.shape)}, must have 2 or 4 axes; "
+            "run it without attach"
+        )
+    if rule is None:
+        described = MaskRule(span=sliding_window if attention_mask is None and causal else None)
+    else:
+        described = MaskRule.of(rule)
+        if described.span is None and causal:
+            described = replace(described, span=sliding_window)
+    stop = described.stop
+    if stop is not None:
+        key, value = key[:, :, :stop], value[:, :, :stop]
+    call = _Call(site, query, key, value, causal, scaling, sink)
+    exact = attention_mask if rule is None else None
+    if query.shape[2] == 1:
+        out = call.exact("decode", described, exact, bias=position_bias)
+    elif dropout:
+        out = call.exact("dropout", described, exact, bias=position_bias, dropout=dropout)
+    elif position_bias is not None:
+        out = call.exact("position bias", described, exact, bias=position_bias)
+    elif exact is not None:
+        out = call.exact("4-D mask", described, exact)
+    else:
+        out = call.sparse(described)
+    return out.transpose(1, 2).contiguous(), None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of an attention module: (b, h, s, d), (b, g, t, d), (b, g, t, e)."""
+
+    site: Site
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    causal: bool
+    scale: float | None
+    sink: Tensor | None
+
+    def sparse(self, described: MaskRule) -> Tensor:
+        """Attend by the plan, each padded sequence alone on its real tokens."""
+        q, k, v = self.q, self.k, self.v
+        s, t = q.shape[2], k.shape[2]
+        if described.real is None:
+            return self._prefill(q, k, v, described.span)
+        self.site.reach()
+        out = q.new_zeros(*q.shape[:3], v.shape[3])
+        for i, (first, last) in enumerate(described.real):
+            low, high = 0, s
+            if self.causal or s == t:  # Queries are the last s positions.
+                low, high = max(0, first - (t - s)), max(0, last - (t - s))
+            if first < last and low < high:
+                one, keys = slice(i, i + 1), slice(first, last)
+                some = q[one, :, low:high]
+                found = self._prefill(some, k[one, :, keys], v[one, :, keys], described.span)
+                out[one, :, low:high] = found.to(out.dtype)
+        return out
+
+    def _prefill(self, q: Tensor, k: Tensor, v: Tensor, span: int | None) -> Tensor:
+        return prefill(
+            self.site, q, k, v, causal=self.causal, scale=self.scale, span=span, sink=self.sink
+        )
+
+    def exact(
+        self,
+        reason: str,
+        described: MaskRule,
+        mask: Tensor | None,
+        *,
+        bias: Tensor | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """Attend to everything that the mask allows, and count why."""
+        q, k, v = self.q, self.k, self.v
+        s, t = q.shape[2], k.shape[2]
+        causal = self.causal and s > 1
+        span = described.span if causal and (described.span or t) < t else None
+        rule = Rule(s, t, causal, span)
+        if mask is not None:
+            mask = mask[..., :t]
+        elif described.real is not None or bias is not None or (dropout and rule.span):
+            mask = _explicit(rule, described.real, q.device)
+        elif dropout and causal and s != t:
+            mask = _explicit(rule, None, q.device)
+        if bias is not None and mask is not None:
+            bias = bias[..., :t]
+            whole = mask.dtype == torch.bool
+            mask = torch.where(mask, bias, -math.inf) if whole else mask + bias
+        inner = rule if mask is None else Rule(s, t, causal=False)
+
+        def compute() -> Tensor:
+            if not dropout:
+                return attend_to_all(q, k, v, inner, scale=self.scale, mask=mask, sink=self.sink)
+            if self.sink is not None:
+                raise UnsupportedError(
+                    f"attach: {self.site.kind} has attention sinks and dropout {dropout}, must "
+                    "have one of them; call model.eval()"
+                )
+            return nn.functional.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                dropout_p=dropout,
+                is_causal=inner.causal,
+                scale=self.scale,
+                enable_gqa=q.shape[1] != k.shape[1],
+            )
+
+        return dense(self.site, reason, q, rule, compute)
+
+
+def _explicit(rule: Rule, real: tuple[tuple[int, int], ...] | None, device: torch.device) -> Tensor:
+    """Return the boolean mask (b or 1, 1, s, t) of a rule and of padding."""
+    keys = torch.arange(rule.num_keys, device=device)
+    limit = torch.arange(rule.num_queries, device=device)[:, None] + rule.num_keys
+    limit = limit - rule.num_queries
+    mask = keys <= limit if rule.causal else torch.ones_like(keys <= limit)
+    if rule.span is not None:
+        mask = mask & (keys > limit - rule.span)
+    if real is None:
+        return mask[None, None]
+    found = torch.tensor(real, device=device)
+    inside = (keys >= found[:, :1]) & (keys < found[:, 1:])
+    return mask & inside[:, None, None, :]
+
+
+# --- switching on and off ------------------------------------------------------------------------
+
+
+def is_ours(model: nn.Module) -> bool:
+    """Whether a model looks its attention up in transformers' registry."""
+    if not any(x.__module__.startswith("transformers.") for x in type(model).__mro__):
+        return False  # so that transformers is not imported for nothing
+    from transformers import PreTrainedModel
+
+    return isinstance(model, PreTrainedModel) and model._can_set_attn_implementation()
+
+
+def register() -> None:
+    """Make `attn_implementation="foveal"` known to transformers for good.
+
+    A model that was loaded with it and is not attached runs `XAttention()` on prompts of 1024 keys
+    and more, dense attention otherwise, and keeps no receipt. `attach` registers by itself.
+
+    Raises: MissingExtraError: transformers is not installed.
+
+    Example: >>> foveal.attention.register()
+        >>> model = AutoModelForCausalLM.from_pretrained(path, attn_implementation="foveal")
+    """
+    require("transformers", "llm", "register")
+    _enter()
+
+
+def _enter() -> None:
+    global _users
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    with _lock:
+        _users += 1
+        AttentionInterface.register(NAME, foveal_attention)
+        AttentionMaskInterface.register(NAME, foveal_mask)
+
+
+def _leave() -> None:
+    global _users
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    with _lock:
+        _users -= 1
+        if not _users:
+            AttentionInterface._global_mapping.pop(NAME, None)
+            AttentionMaskInterface._global_mapping.pop(NAME, None)
+
+
+@contextlib.contextmanager
+def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[Site]]:
+    """Switch a transformers model to our attention, on copies of its configs.
+
+    Args:
+        model: Of which `is_ours` holds.
+        plan: What to run.
+        prefix: Path of the model, put before the names of its modules.
+
+    Yields: The sites, one for every module: which of them are attentions shows when they call.
+    """
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    copies: dict[int, Any] = {}
+    originals: list[tuple[nn.Module, str, Any]] = []
+    sites: list[Site] = []
+    _enter()
+    try:
+        for path, module in model.named_modules():
+            layer = getattr(module, "layer_idx", None)
+            name = ".".join(x for x in (prefix, path) if x)
+            outer = vars(module).get(_SITE)
+            site = Site(
+                plan,
+                name or type(module).__name__,
+                type(module).__name__,
+                layer if isinstance(layer, int) else 0,
+                outer if isinstance(outer, Site) else None,
+            )
+            sites.append(site)
+            for key, value in [*vars(module).items()]:
+                if isinstance(value, PreTrainedConfig):
+                    originals.append((module, key, value))
+                    setattr(module, key, copy.deepcopy(value, copies))
+            originals.append((module, _SITE, outer))
+            vars(module)[_SITE] = site
+        assert isinstance(model, PreTrainedModel)  # see is_ours
+        model.set_attn_implementation(NAME)
+        yield sites
+    finally:
+        for module, key, value in reversed(originals):
+            if value is None:
+                vars(module).pop(key, None)
+            else:
+                setattr(module, key, value)
+        _leave()
