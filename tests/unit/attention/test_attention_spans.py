@@ -40,6 +40,7 @@ def _tensors(s, t=None, h=2, g=2, b=1):
         (0, 0.125, 2049, 320),  # 256.125 rounds up
         (129, 0.0, 4096, 192),
         (0, 0, 64, 128),
+        (0, 0.07, 6400, 448),  # 448.00000000000006 in floating point
     ],
 )
 def test_span_is_clipped_has_a_floor_and_is_rounded_up(alpha, beta, tokens, span):
@@ -63,6 +64,7 @@ def test_wider_sink_takes_from_the_window_and_lifts_the_floor():
     kept = Spans((384,), (0.0,), sink=128).layout(q, k).to_bool()[0, 0]
     assert kept[-1].nonzero()[:, 0].tolist() == [0, 1, 12, 13, 14, 15]
     assert Spans((0,), (0.0,), sink=256).spans(1024) == (320,)
+    assert Spans((0,), (0.0,), sink=0).spans(1024) == (128,)
     none = Spans((128,), (0.0,), sink=0).layout(q, k).to_bool()[0, 0]
     assert none[-1].nonzero()[:, 0].tolist() == [14, 15]
 
@@ -150,6 +152,7 @@ def test_kv_density_and_area_density_are_not_the_same():
     # A band of half the length covers 3/4 of the triangle.
     assert half.area_density(16384) == pytest.approx(0.75, abs=5e-3)
     assert Spans((0,), (0.5,), num_tokens=4096).kv_density(2048) == 1.0
+    assert Spans((0,), (0.5,), num_tokens=4096).kv_density(640) == 1.0
     with pytest.raises(ArgumentError, match="num_keys is 0"):
         half.kv_density(0)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from foveal.attention import BlockLayout, XAttention, attend
+from foveal.attention.policy.xattention import _smallest_set
 from foveal.attention.score import block_mass
 
 POLICY = XAttention(stride=8, threshold=0.6, dense_below=0)
@@ -124,6 +125,16 @@ def test_a_row_without_forced_cells_keeps_its_heaviest() -> None:
     kept = policy.layout(q, k).to_bool()
     heaviest = block_mass(q, k, stride=8, alternate=True).argmax(-1, keepdim=True)
     assert torch.equal(kept, torch.zeros_like(kept).scatter_(-1, heaviest, True))
+
+
+def test_cells_without_mass_are_left_out_however_sums_round() -> None:
+    random = torch.rand(1, 1, 200, 1000, generator=torch.Generator().manual_seed(0))
+    mass = torch.cat([random, torch.zeros_like(random)], -1)
+    forced = torch.zeros(200, 2000, dtype=torch.bool)
+    # A running sum ends a little below the sum of all, and below this share of it.
+    kept = _smallest_set(mass, forced, torch.tensor([0.99999994]))
+    assert not bool(kept[..., 1000:].any())
+    assert bool((mass.cumsum(-1)[..., -1] < 0.99999994 * mass.sum(-1)).any())
 
 
 def test_inputs_are_sparse_from_the_given_length_on() -> None:
