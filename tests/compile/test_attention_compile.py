@@ -232,6 +232,15 @@ def test_compiled_flex_attention_agrees() -> None:
     torch.testing.assert_close(out, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own
+def test_flex_does_not_go_on_uncompiled() -> None:
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=1):
+        attend(*inputs(64, 64, requires_grad=False), impl="flex")
+        with pytest.raises(UnsupportedError, match="more shapes"):
+            attend(*inputs(64, 128, requires_grad=False), impl="flex")
+
+
 def test_flex_refuses() -> None:
     q, k, v = inputs(requires_grad=False)
     with pytest.raises(UnsupportedError, match="attn_mask"):

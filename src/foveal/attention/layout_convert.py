@@ -19,7 +19,8 @@ def from_mask(mask: Bool[Tensor, "b h s t"], *, causal: bool = False) -> BlockLa
     cuts through cells in another way.
 
     Args:
-        mask: True where query i may see key j. b and h may be 1 and are kept so.
+        mask: True where query i may see key j. b and h may be 1 and are kept so; attention wants
+            them as in the queries, so `mask.expand(b, h, -1, -1)` first.
         causal: Put the bottom-right causal rule into the layout too.
 
     Raises: ShapeError: `mask` is not boolean with four axes, or has an empty one.

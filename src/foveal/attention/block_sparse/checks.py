@@ -37,7 +37,7 @@ def check_layout(fn: str, layout: BlockLayout, q: Tensor, k: Tensor) -> None:
         raise ShapeError(
             f"{fn}: layout is {layout.shape[0]} x {layout.shape[1]} heads over "
             f"{layout.num_queries} x {layout.num_keys} tokens, must be {b} x {h} heads over {s} x "
-            f"{t} tokens; build it for these q and k"
+            f"{t} tokens; build it for these q and k (a mask by mask.expand(b, h, -1, -1))"
         )
 
 

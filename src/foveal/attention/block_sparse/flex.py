@@ -15,7 +15,7 @@ from foveal.errors import UnsupportedError
 def _compiled() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
 def flex_attention_cells(
@@ -28,11 +28,12 @@ def flex_attention_cells(
 ) -> Float[Tensor, "b h s d"]:
     """Attend to the kept cells by compiled FlexAttention; rows that see no key are 0.
 
-    Raises: UnsupportedError: a skip threshold, a gradient on a CPU (torch has none), or
-        torch.compile finds no compiler.
+    Raises: UnsupportedError: a skip threshold, a gradient on a CPU (torch has none), torch.compile
+        finds no compiler, or there were more shapes than it compiles one function for (torch would
+        go on without compiling, which takes memory for all pairs).
     Cost: the first call of each shape compiles for seconds.
     """
-    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit
     from torch._inductor.exc import InductorError
 
     wants = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
@@ -45,6 +46,11 @@ def flex_attention_cells(
     grouped = q.shape[1] != k.shape[1]
     try:
         out = _compiled()(q, k, v, block_mask=mask, scale=scale, enable_gqa=grouped)
+    except FailOnRecompileLimitHit as error:
+        raise UnsupportedError(
+            'block_sparse_attention: impl is "flex" with more shapes than torch compiles for '
+            '(torch._dynamo.config.recompile_limit); use impl="cpu", or raise that limit'
+        ) from error
     except (InductorError, BackendCompilerFailed) as error:
         raise UnsupportedError(
             f'block_sparse_attention: impl is "flex", which torch.compile cannot build here '
