@@ -27,6 +27,14 @@ def test_from_mask_keeps_touched_cells() -> None:
     assert kept.nonzero().tolist() == [[0, 0, 0, 0], [0, 0, 1, 2], [0, 1, 0, 1]]
 
 
+def test_from_mask_takes_a_rule_along() -> None:
+    mask = torch.ones(1, 2, 70, 130, dtype=torch.bool)
+    layout = BlockLayout.from_mask(mask, causal=True)
+    assert layout.causal
+    assert layout.to_bool()[0, 0].int().tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert not BlockLayout.from_mask(mask).causal
+
+
 @pytest.mark.parametrize("bad", [torch.ones(1, 1, 4, 4), torch.ones(4, 4, dtype=torch.bool)])
 def test_from_mask_refuses(bad) -> None:
     with pytest.raises(ShapeError, match="mask"):
@@ -35,12 +43,22 @@ def test_from_mask_refuses(bad) -> None:
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("tile", [(64, 64), (128, 64), (64, 128), (32, 64), (16, 16), (128, 128)])
-@pytest.mark.parametrize("span", [None, 70])
-def test_lists_against_token_pairs(causal, tile, span) -> None:
+@pytest.mark.parametrize(
+    ("s", "t", "span"),
+    [
+        (200, 330, None),
+        (200, 330, 70),
+        # The diagonal, an edge of the window, or the end of the keys just touches a tile.
+        (200, 327, None),
+        (200, 327, 62),
+        (200, 327, 64),
+        (192, 319, None),
+    ],
+)
+def test_lists_against_token_pairs(causal, tile, s, t, span) -> None:
     if span and not causal:
         return
-    layout = random_layout(causal=causal, span=span)
-    s, t = layout.num_queries, layout.num_keys
+    layout = random_layout(s, t, causal=causal, span=span)
     rule = layout.token_rule(torch.arange(s), torch.arange(t))
     pairs = layout.to_bool().repeat_interleave(64, 2).repeat_interleave(64, 3)[:, :, :s, :t] & rule
     lists = layout.to_lists(tile_queries=tile[0], tile_keys=tile[1])
@@ -151,6 +169,9 @@ def test_with_span() -> None:
         ).to_bool()
     )
     assert torch.equal(narrow.to_bool(), wanted)
+    assert not torch.equal(narrow.to_bool(), layout.to_bool())
+    assert torch.equal(narrow.with_span(20).to_bool(), layout.with_span(20).to_bool())
+    assert random_layout(skip=(1.0, 2.0, 3.0)).with_span(80).skip_threshold == (1.0, 2.0, 3.0)
     assert narrow.with_span(None) is narrow
     assert narrow.with_span(100) is narrow
     with pytest.raises(ArgumentError, match="span"):

@@ -80,6 +80,14 @@ def test_policies_combine():
     assert torch.equal(both.bits, a.layout(q, k).bits & b.layout(q, k).bits)
 
 
+def test_costs_of_scoring_add_up():
+    q, k = _noise(512)
+    one, other = XAttention(stride=8, dense_below=0), XAttention(stride=16, dense_below=0)
+    layout = BlockLayout.causal_like(q, k)
+    for policy in (one | other, one & other):
+        assert policy.scoring_cost(layout) == layout.num_full * (1 / 8 + 1 / 16)
+
+
 def test_window_keeps_every_near_key():
     q, k = _noise(300)
     kept = Window(sink=1, window=65).layout(q[:, :, :100], k).to_bool()[0, 0]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foveal.attention.block_sparse.cpu import ascending, cell_bias
+from foveal.attention.block_sparse.cpu import cell_bias
 from foveal.attention.block_sparse.rows import CutCells, iter_rows, to_cells
 from foveal.attention.layout import CELL, BlockLayout
 
@@ -47,8 +47,7 @@ def block_sparse_backward(
     cut = CutCells.of(layout)
     for some in iter_rows(layout, g, cut):
         size = max(1, _LOGIT_BYTES // (some.num_cells * CELL * CELL * rows_q.element_size()))
-        for piece in some.split(size):
-            batch = ascending(piece)
+        for batch in some.split(size):
             index = batch.keys.reshape(-1)
             queries, do = rows_q[batch.rows], rows_grad[batch.rows]
             keys = cells_k[index].view(len(batch.rows), -1, d)
