@@ -49,8 +49,7 @@ def quantized_reference(
         query_means: Mean query of each cell that was subtracted, or None.
         prepared: Codes of keys and values. Accumulation is exact whatever its precision says.
         scale: Logit factor, unitless. Default 1/sqrt(d).
-        pairs: Take the cells that no window cuts two at a time under one running maximum, as the
-            Triton kernel does.
+        pairs: Take whole cells two at a time under one running maximum, as the Triton kernel does.
 
     Returns: Outputs, lse and slack, fp64. Rows that see no key are 0 and -inf.
     Cost: dense, in Python; for tests only.
@@ -125,13 +124,12 @@ def quantized_reference(
 
 def _steps(layout: BlockLayout, row: int, cells: list[int], pairs: bool) -> list[list[int]]:
     """Return which kept cells of a row share a running maximum."""
-    if not pairs:
-        return [[m] for m in cells]
-    bottom = min((row + 1) * CELL, layout.num_queries) - 1 + layout.num_keys - layout.num_queries
-    left = -1 if layout.span is None else bottom - layout.span
-    num_left = sum(m * CELL <= left for m in cells)
-    rest = cells[num_left:]
-    return [[m] for m in cells[:num_left]] + [rest[i : i + 2] for i in range(0, len(rest), 2)]
+    inner = torch.arange(CELL)
+    rows = torch.arange(row * CELL, min((row + 1) * CELL, layout.num_queries))
+    whole = [m for m in cells if bool(layout.token_rule(rows, m * CELL + inner).all())]
+    step = 2 if pairs else 1
+    together = [whole[i : i + step] for i in range(0, len(whole), step)]
+    return sorted(together + [[m] for m in cells if m not in whole])
 
 
 def _round(weights: Tensor, dtype: torch.dtype) -> Tensor:

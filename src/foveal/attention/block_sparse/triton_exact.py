@@ -91,24 +91,25 @@ def exact_kernel(
         if part == 2:
             start = end
             stop = count
-            if PAIRS:
-                start = num_left + (end - num_left) // 2 * 2
         if part == 1 and PAIRS:
-            for i in tl.range(start, start + (stop - start) // 2 * 2, 2, num_stages=STAGES):
+            for i in tl.range(start, stop, 2, num_stages=STAGES):
+                # Two at a time; the last may stand alone, and meets itself with weight 0.
+                b_there = i + 1 < stop
                 if LISTED:
                     a = tl.load(cells + i).to(tl.int32)
-                    b = tl.load(cells + i + 1).to(tl.int32)
+                    b = tl.load(cells + tl.where(b_there, i + 1, i)).to(tl.int32)
                 else:
                     a = first + i
-                    b = a + 1
+                    b = tl.where(b_there, a + 1, a)
+                off = tl.where(b_there, 0.0, float("inf"))
                 ka = _load_cell(k_base, a, k_step, t, D, BD, True)
                 kb = _load_cell(k_base, b, k_step, t, D, BD, True)
                 xa = tl.dot(q, tl.trans(ka), input_precision=PRECISION)
                 xb = tl.dot(q, tl.trans(kb), input_precision=PRECISION)
-                local = tl.maximum(tl.max(xa, 1), tl.max(xb, 1)) * factor
-                new = tl.maximum(highest, local)
+                new = tl.maximum(tl.max(xa, 1) * factor, tl.max(xb, 1) * factor - off)
+                new = tl.maximum(highest, new)
                 pa = tl.exp2(xa * factor - new[:, None])
-                pb = tl.exp2(xb * factor - new[:, None])
+                pb = tl.exp2(xb * factor - (new + off)[:, None])
                 shrink = tl.exp2(highest - new)
                 highest = new
                 mass = mass * shrink + tl.sum(pa + pb, 1)
@@ -118,13 +119,12 @@ def exact_kernel(
                 acc = tl.dot(pa.to(va.dtype), va, acc, input_precision=PRECISION)
                 acc = tl.dot(pb.to(vb.dtype), vb, acc, input_precision=PRECISION)
         elif part > 0 or HAS_SPAN:
-            WHOLE: tl.constexpr = part == 1
-            for i in tl.range(start, stop, num_stages=STAGES if part == 1 else 1):
+            for i in tl.range(start, stop, num_stages=STAGES):
                 a = tl.load(cells + i).to(tl.int32) if LISTED else first + i
-                ka = _load_cell(k_base, a, k_step, t, D, BD, WHOLE)
-                va = _load_cell(v_base, a, v_step, t, E, BE, WHOLE)
+                ka = _load_cell(k_base, a, k_step, t, D, BD, part == 1)
+                va = _load_cell(v_base, a, v_step, t, E, BE, part == 1)
                 xa = tl.dot(q, tl.trans(ka), input_precision=PRECISION) * factor
-                if not WHOLE:
+                if part != 1:
                     xa = hidden(xa, a, row, s, t, span, CAUSAL, HAS_SPAN)
                 if MASK:
                     keys = a * 64 + index

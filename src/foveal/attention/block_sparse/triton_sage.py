@@ -207,14 +207,26 @@ def sage_kernel(
     acc = tl.zeros((64, BE), tl.float32)
 
     for part in tl.static_range(3):
-        if part == 1 and not SKIP:  # Whole cells, two at a time.
-            for i in tl.range(num_left, num_left + (end - num_left) // 2 * 2, 2, num_stages=STAGES):
+        # 0: cells cut by the window; 1: whole cells; 2: those cut by the diagonal or the end.
+        start = 0
+        stop = num_left
+        if part == 1:
+            start = num_left
+            stop = end
+        if part == 2:
+            start = end
+            stop = count
+        if part == 1 and not SKIP:
+            for i in tl.range(start, stop, 2, num_stages=STAGES):
+                # Two at a time; the last may stand alone, and meets itself with weight 0.
+                b_there = i + 1 < stop
                 if LISTED:
                     a = tl.load(cells + i).to(tl.int32)
-                    b = tl.load(cells + i + 1).to(tl.int32)
+                    b = tl.load(cells + tl.where(b_there, i + 1, i)).to(tl.int32)
                 else:
                     a = first + i
-                    b = a + 1
+                    b = tl.where(b_there, a + 1, a)
+                off = tl.where(b_there, 0.0, float("inf"))
                 sa = tl.dot(q, tl.trans(_load_keys(k_base, a, D, BD)))
                 sb = tl.dot(q, tl.trans(_load_keys(k_base, b, D, BD)))
                 if K_GROUPS == 1 and not SMOOTH_Q:
@@ -222,21 +234,21 @@ def sage_kernel(
                     fa = q_scale * tl.load(scales + a)
                     fb = q_scale * tl.load(scales + b)
                     new = tl.maximum(
-                        tl.max(sa, 1).to(tl.float32) * fa, tl.max(sb, 1).to(tl.float32) * fb
+                        tl.max(sa, 1).to(tl.float32) * fa, tl.max(sb, 1).to(tl.float32) * fb - off
                     )
                     new = tl.maximum(highest, new)
                     less = new - offset
                     pa = tl.exp2(sa.to(tl.float32) * fa[:, None] - less[:, None])
-                    pb = tl.exp2(sb.to(tl.float32) * fb[:, None] - less[:, None])
+                    pb = tl.exp2(sb.to(tl.float32) * fb[:, None] - (less + off)[:, None])
                 else:
                     xa = _logits(sa, q_scale, scales, q_mean, plain, k_mean, a, t, plain_t, D, BD,
                                  K_GROUPS, SMOOTH_Q)  # fmt: skip
                     xb = _logits(sb, q_scale, scales, q_mean, plain, k_mean, b, t, plain_t, D, BD,
                                  K_GROUPS, SMOOTH_Q)  # fmt: skip
-                    new = tl.maximum(highest, tl.maximum(tl.max(xa, 1), tl.max(xb, 1)))
+                    new = tl.maximum(highest, tl.maximum(tl.max(xa, 1), tl.max(xb, 1) - off))
                     less = new - offset
                     pa = tl.exp2(xa - less[:, None])
-                    pb = tl.exp2(xb - less[:, None])
+                    pb = tl.exp2(xb - (less + off)[:, None])
                 shrink = tl.exp2(highest - new)
                 highest = new
                 mass = mass * shrink + tl.sum(pa + pb, 1)
@@ -244,46 +256,7 @@ def sage_kernel(
                 pb = _round_weights(pb, FP8, EMULATED)
                 acc = _accumulate(pa, pb, shrink, v_base, a, b, acc, E, BE, FP8, EMULATED,
                                   TWO_LEVEL, True)  # fmt: skip
-        elif part == 2 and not SKIP:  # The rest, the last one often alone.
-            for i in tl.range(num_left + (end - num_left) // 2 * 2, count, 2, num_stages=1):
-                if LISTED:
-                    a = tl.load(cells + i).to(tl.int32)
-                    b = tl.load(cells + i + 1, mask=i + 1 < count, other=m).to(tl.int32)
-                else:
-                    a = first + i
-                    b = tl.where(i + 1 < count, a + 1, m)
-                # Keys past the last cell are hidden, so any cell may stand for them.
-                safe = tl.where(b < m, b, a)
-                sa = tl.dot(q, tl.trans(_load_keys(k_base, a, D, BD)))
-                sb = tl.dot(q, tl.trans(_load_keys(k_base, safe, D, BD)))
-                xa = _logits(sa, q_scale, scales, q_mean, plain, k_mean, a, t, plain_t, D, BD,
-                             K_GROUPS, SMOOTH_Q)  # fmt: skip
-                xb = _logits(sb, q_scale, scales, q_mean, plain, k_mean, safe, t, plain_t, D, BD,
-                             K_GROUPS, SMOOTH_Q)  # fmt: skip
-                xa = hidden(xa, a, row, s, t, span, CAUSAL, HAS_SPAN)
-                xb = hidden(xb, b, row, s, t, span, CAUSAL, HAS_SPAN)
-                new = tl.maximum(highest, tl.maximum(tl.max(xa, 1), tl.max(xb, 1)))
-                finite = tl.where(new == float("-inf"), 0.0, new)
-                less = finite - offset
-                pa = tl.exp2(xa - less[:, None])
-                pb = tl.exp2(xb - less[:, None])
-                shrink = tl.exp2(highest - finite)
-                highest = new
-                mass = mass * shrink + tl.sum(pa + pb, 1)
-                pa = _round_weights(pa, FP8, EMULATED)
-                pb = _round_weights(pb, FP8, EMULATED)
-                acc = _accumulate(pa, pb, shrink, v_base, a, safe, acc, E, BE, FP8, EMULATED,
-                                  TWO_LEVEL, True)  # fmt: skip
-        elif part == 1 or HAS_SPAN or (SKIP and part == 2):
-            # One at a time: those that the window cuts, or every cell where some are skipped.
-            start = 0
-            stop = num_left
-            if part == 1:
-                start = num_left
-                stop = end
-            if part == 2:
-                start = end
-                stop = count
+        elif part > 0 or HAS_SPAN:
             for i in tl.range(start, stop, num_stages=STAGES):
                 a = tl.load(cells + i).to(tl.int32) if LISTED else first + i
                 sa = tl.dot(q, tl.trans(_load_keys(k_base, a, D, BD)))
@@ -295,9 +268,8 @@ def sage_kernel(
                 needed = 1
                 if SKIP:
                     close = tl.where((local > highest - skip) & (queries < s), 1, 0)
-                    needed = tl.maximum(
-                        tl.max(close, 0), tl.where((i == 0) | (i == count - 1), 1, 0)
-                    )
+                    ends = tl.where((i == 0) | (i == count - 1), 1, 0)
+                    needed = tl.maximum(tl.max(close, 0), ends)
                 if needed > 0:
                     new = tl.maximum(highest, local)
                     finite = tl.where(new == float("-inf"), 0.0, new)
