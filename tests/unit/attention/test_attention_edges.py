@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from foveal.attention import BlockLayout, Sage, attend, block_sparse_attention
-from foveal.attention.block_sparse import dense
+from foveal.attention.block_sparse import dense, rows
 from foveal.attention.block_sparse.quantized import quantized_attention
 from foveal.attention.reference import block_sparse_reference
 
@@ -22,7 +22,7 @@ def inputs(s, t, *, h=2, g=1, d=16, dtype=torch.float32):
 def test_a_cell_just_at_the_skip_threshold_is_skipped(run) -> None:
     q = torch.ones(1, 1, 64, 16)
     k = torch.zeros(1, 1, 256, 16)  # all logits are equal: every cell is 0 below the largest
-    v = torch.arange(4.0).repeat_interleave(64).view(1, 1, 256, 1)
+    v = torch.tensor([0.0, 5.0, 5.0, 3.0]).repeat_interleave(64).view(1, 1, 256, 1)
     layout = BlockLayout.from_bool(
         torch.ones(1, 1, 1, 4, dtype=torch.bool),
         num_queries=64,
@@ -51,6 +51,20 @@ def test_queries_that_two_cut_cells_leave_nothing_are_zero() -> None:
     assert blind[0, 0, 128:192].unique().tolist() == [False, True]
     assert torch.equal(lse.isneginf(), blind)
     torch.testing.assert_close(out.double(), exact, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("rule", [{}, {"span": 100}, {"causal": False}])
+def test_rows_by_chunks_of_query_cells(monkeypatch, rule) -> None:
+    q, k, v = (x.requires_grad_() for x in inputs(300, 333))
+    cells = torch.rand(1, 2, 5, 6, generator=torch.Generator().manual_seed(1)) < 0.7
+    layout = BlockLayout.from_bool(cells, num_queries=300, num_keys=333, **rule)
+    whole = block_sparse_attention(q, k, v, layout, impl="cpu")
+    wanted = torch.autograd.grad(whole.square().sum(), (q, k, v))
+    monkeypatch.setattr(rows, "_INDEX_BYTES", 2 * 8 * 2 * 6)  # two query cells at a time
+    out = block_sparse_attention(q, k, v, layout, impl="cpu")
+    torch.testing.assert_close(out, whole, rtol=2e-5, atol=2e-5)
+    for a, b in zip(torch.autograd.grad(out.square().sum(), (q, k, v)), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
 
 
 def test_a_bias_in_double_precision_is_not_rounded() -> None:
