@@ -94,7 +94,8 @@ def attend(
         k: Keys, dtype and device of `q`; g divides h, grouped heads stay grouped.
         v: Values.
         policy: Chooses the cells; None attends to everything.
-        precision: `Sage(...)` quantizes; None computes in the dtype of `q`. Autocast is off for both.
+        precision: `Sage(...)` quantizes; None computes in the dtype of `q`. Autocast
+            has no say in either.
         causal: Bottom-right causal: query i sees keys j <= i + t - s.
         scale: Logit factor, unitless. Default 1/sqrt(d).
         attn_mask: None; padding of the keys, bool (b, t), True for real tokens; or bool (True: may
