@@ -138,24 +138,7 @@ def test_loss_is_measured_on_as_many_rows_as_asked():
     assert "1000 sampled" in all_rows.receipt.loss_metric
 
 
-# --- compilers, autocast, gradients --------------------------------------------------------------
-
-
-@pytest.mark.parametrize("policy", [ALL, SPARSE])
-@torch.no_grad()
-def test_compiled_after_attaching(policy):
-    model, call = build(), prompt()
-    inputs = {"input_ids": call["input_ids"], "attention_mask": call["attention_mask"]}
-    plain = model(**inputs).logits
-    with attach(model, policy=policy) as handle:
-        wanted = model(**inputs).logits
-        compiled = torch.compile(model, backend="aot_eager")
-        for _ in range(2):
-            inside = compiled(**inputs).logits
-    torch.testing.assert_close(inside, wanted, rtol=1e-4, atol=1e-4)
-    assert handle.receipt.details["calls"] == 3 * 2 * 2
-    torch.testing.assert_close(compiled(**inputs).logits[0], plain[0], rtol=1e-4, atol=1e-4)
-    torch._dynamo.reset()
+# --- autocast, gradients, inference mode ---------------------------------------------------------
 
 
 @torch.no_grad()
