@@ -207,11 +207,13 @@ def test_masks_scales_and_widths_of_values_in_a_whole_graph() -> None:
     q, k, v = inputs(requires_grad=True)
     v = v[..., :24].contiguous()
     some = [x.detach().requires_grad_() for x in (q, k, v)]
+    cells = [POLICY.layout(q.detach(), k, scale=scale).bits for scale in (None, 2.0)]
+    assert not torch.equal(*cells)
     bias = 3 * torch.randn(2, 1, 300, 300, generator=torch.Generator().manual_seed(1))
 
     def loss(q, k, v):
         plain = attend(q, k, v, policy=POLICY).square().sum()
-        return plain + attend(q, k, v, policy=POLICY, scale=0.6, attn_mask=bias).square().sum()
+        return plain + attend(q, k, v, policy=POLICY, scale=2.0, attn_mask=bias).square().sum()
 
     torch._dynamo.reset()
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")

@@ -96,6 +96,16 @@ def test_window_keeps_every_near_key():
             assert kept[i // 64, j // 64]
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [1, 2, 66, 130])
+def test_window_keeps_cells_with_a_near_key_and_no_others(window, causal):
+    q, k = _noise(300)
+    layout = BlockLayout.window(q, k, sink=0, window=window, causal=causal)
+    back = torch.arange(300)[:, None] - torch.arange(300)
+    near = (back < window) & (back >= 0 if causal else back > -window)
+    assert torch.equal(layout.to_bool()[:, :1], BlockLayout.from_mask(near[None, None]).to_bool())
+
+
 def test_layout_prints_pattern_and_density():
     q, k = _noise(192)
     text = repr(BlockLayout.causal_like(q, k))
