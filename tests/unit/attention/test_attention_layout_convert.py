@@ -64,7 +64,8 @@ def test_lists_against_token_pairs(causal, tile, s, t, span) -> None:
     pairs = layout.to_bool().repeat_interleave(64, 2).repeat_interleave(64, 3)[:, :, :s, :t] & rule
     lists = layout.to_lists(tile_queries=tile[0], tile_keys=tile[1])
     listed = lists.listed
-    for b, h, r in ((0, 0, 0), (0, 1, 1), (1, 2, lists.counts.shape[2] - 1)):
+    last = lists.counts.shape[2] - 1
+    for b, h, r in ((0, 0, 0), (0, 1, 1), (0, 0, last), (0, 1, last), (1, 1, last), (1, 2, last)):
         rows = pairs[b, h, r * tile[0] : (r + 1) * tile[0]]
         wanted = [
             c for c in range(-(-t // tile[1])) if rows[:, c * tile[1] : (c + 1) * tile[1]].any()
