@@ -15,7 +15,7 @@ from foveal.attention.block_sparse.triton_lists import cell_lists, dense_row, hi
 from foveal.attention.layout import BlockLayout, num_cells
 from foveal.attention.quantize.triton import with_unit_stride
 
-STAGES = 2
+STAGES = 3
 """Depth of the software pipeline over whole cells."""
 PAIRS = False
 MAX_REGISTERS = None

@@ -42,14 +42,29 @@ def _to_e4m3(x):
 
 @triton.jit
 def _operand_order(p):
-    """Reorder the 64 keys of weights as `tile_values` orders those of V.
+    """Reorder weights (64, 8, 4, 2) of 64 keys as `tile_values` orders those of V, (64, 64).
 
     In an accumulator a thread owns keys 2c, 2c + 1, 2c + 8, 2c + 9 of each 16; as an 8-bit operand
     it owns four neighbors. With this order no weight changes its thread.
     """
-    rows: tl.constexpr = p.shape[0]
-    x = tl.reshape(p, (rows, 4, 2, 4, 2))
-    return tl.reshape(tl.permute(x, (0, 1, 3, 2, 4)), (rows, 64))
+    x = tl.reshape(p, (64, 4, 2, 4, 2))
+    return tl.reshape(tl.permute(x, (0, 1, 3, 2, 4)), (64, 64))
+
+
+@triton.jit
+def _lane_max(products):
+    """Return the largest integer of each row and thread, (64, 4), as a float."""
+    return tl.max(tl.max(products, 3), 1).to(tl.float32)
+
+
+@triton.jit
+def _factors(q_scale, scale_ptr, cell, K_GROUPS: tl.constexpr):
+    """Return what turns the integers of each row and thread into logits, (64, 4)."""
+    thread = tl.arange(0, 4)
+    if K_GROUPS == 1:
+        return (q_scale * tl.load(scale_ptr + cell))[:, None] + tl.zeros((1, 4), tl.float32)
+    else:
+        return q_scale[:, None] * tl.load(scale_ptr + cell * 4 + thread)[None, :]
 
 
 @triton.jit
@@ -58,9 +73,9 @@ def _round_weights(p, FP8: tl.constexpr, EMULATED: tl.constexpr):
     if FP8 and not EMULATED:
         return _operand_order(p).to(tl.float8e4nv)
     elif FP8:
-        return _to_e4m3(p).to(tl.float16)
+        return _to_e4m3(tl.reshape(p, (64, 64))).to(tl.float16)
     else:
-        return p.to(tl.float16)
+        return tl.reshape(p, (64, 64)).to(tl.float16)
 
 
 @triton.jit
@@ -203,7 +218,7 @@ def sage_kernel(
     offset: tl.constexpr = 8.807354922057604 if FP8 else 0.0  # log2(448)
 
     highest = tl.full((64,), float("-inf"), tl.float32)
-    mass = tl.zeros((64,), tl.float32)
+    mass = tl.zeros((64, 4), tl.float32)  # One sum for each thread of a row.
     acc = tl.zeros((64, BE), tl.float32)
 
     for part in tl.static_range(3):
@@ -229,17 +244,17 @@ def sage_kernel(
                 off = tl.where(b_there, 0.0, float("inf"))
                 sa = tl.dot(q, tl.trans(_load_keys(k_base, a, D, BD)))
                 sb = tl.dot(q, tl.trans(_load_keys(k_base, b, D, BD)))
-                if K_GROUPS == 1 and not SMOOTH_Q:
+                if not SMOOTH_Q:
                     # Scales are positive, so the largest logit is that of the largest integer.
-                    fa = q_scale * tl.load(scales + a)
-                    fb = q_scale * tl.load(scales + b)
-                    new = tl.maximum(
-                        tl.max(sa, 1).to(tl.float32) * fa, tl.max(sb, 1).to(tl.float32) * fb - off
-                    )
-                    new = tl.maximum(highest, new)
-                    less = new - offset
-                    pa = tl.exp2(sa.to(tl.float32) * fa[:, None] - less[:, None])
-                    pb = tl.exp2(sb.to(tl.float32) * fb[:, None] - (less + off)[:, None])
+                    sa = tl.reshape(sa, (64, 8, 4, 2))
+                    sb = tl.reshape(sb, (64, 8, 4, 2))
+                    fa = _factors(q_scale, scales, a, K_GROUPS)
+                    fb = _factors(q_scale, scales, b, K_GROUPS)
+                    tops = tl.maximum(_lane_max(sa) * fa, _lane_max(sb) * fb - off)
+                    new = tl.maximum(highest, tl.max(tops, 1))
+                    less = (new - offset)[:, None, None, None]
+                    pa = tl.exp2(sa.to(tl.float32) * fa[:, None, :, None] - less)
+                    pb = tl.exp2(sb.to(tl.float32) * fb[:, None, :, None] - (less + off))
                 else:
                     xa = _logits(sa, q_scale, scales, q_mean, plain, k_mean, a, t, plain_t, D, BD,
                                  K_GROUPS, SMOOTH_Q)  # fmt: skip
@@ -247,11 +262,11 @@ def sage_kernel(
                                  K_GROUPS, SMOOTH_Q)  # fmt: skip
                     new = tl.maximum(highest, tl.maximum(tl.max(xa, 1), tl.max(xb, 1) - off))
                     less = new - offset
-                    pa = tl.exp2(xa - less[:, None])
-                    pb = tl.exp2(xb - (less + off)[:, None])
+                    pa = tl.reshape(tl.exp2(xa - less[:, None]), (64, 8, 4, 2))
+                    pb = tl.reshape(tl.exp2(xb - (less + off)[:, None]), (64, 8, 4, 2))
                 shrink = tl.exp2(highest - new)
                 highest = new
-                mass = mass * shrink + tl.sum(pa + pb, 1)
+                mass = mass * shrink[:, None] + tl.sum(tl.sum(pa + pb, 3), 1)
                 pa = _round_weights(pa, FP8, EMULATED)
                 pb = _round_weights(pb, FP8, EMULATED)
                 acc = _accumulate(pa, pb, shrink, v_base, a, b, acc, E, BE, FP8, EMULATED,
@@ -276,12 +291,14 @@ def sage_kernel(
                     pa = tl.exp2(xa - (finite - offset)[:, None])
                     shrink = tl.exp2(highest - finite)
                     highest = new
-                    mass = mass * shrink + tl.sum(pa, 1)
+                    pa = tl.reshape(pa, (64, 8, 4, 2))
+                    mass = mass * shrink[:, None] + tl.sum(tl.sum(pa, 3), 1)
                     pa = _round_weights(pa, FP8, EMULATED)
                     acc = _accumulate(pa, pa, shrink, v_base, a, a, acc, E, BE, FP8, EMULATED,
                                       TWO_LEVEL, False)  # fmt: skip
 
     wide = tl.arange(0, BE)
+    mass = tl.sum(mass, 1)
     blind = mass == 0
     acc = acc / tl.where(blind, 1.0, mass)[:, None]
     acc = acc * tl.load(v_scale_ptr + bg * E + wide, mask=wide < E, other=0.0)[None, :]
