@@ -41,9 +41,9 @@ def attach(
       their window. Each padded sequence runs on its real tokens. Attention sinks are exact. Padding
       with holes, packed sequences, other 4-D masks, position biases and dropout run dense.
     - every other module (diffusers, your own) is caught at `F.scaled_dot_product_attention`, inside
-      its attention modules. Boolean and additive masks are exact and stay sparse (a mask with
-      `precision`, or one that wants a gradient, runs dense). Dropout, `is_causal` with s != t
-      (torch's is top-left there) and axes that broadcast run dense.
+      its attention modules. Boolean and additive masks are exact and stay sparse (one that wants a
+      gradient runs dense). Dropout, `is_causal` with s != t (torch's is top-left there) and axes
+      that broadcast run dense.
 
     A module that holds both, as a pipeline does, gets both. Attach first and compile then: compiled
     code calls us between its graphs, so `fullgraph=True` is refused by torch. Blocks nest, of the

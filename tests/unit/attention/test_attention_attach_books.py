@@ -64,7 +64,9 @@ def test_ledger_adds_up():
         ledger.newest(1)
 
 
-@pytest.mark.parametrize("policy", [Sparge(top_k=0.5, dense_below=0), XAttention(dense_below=0), Window()])
+@pytest.mark.parametrize(
+    "policy", [Sparge(top_k=0.5, dense_below=0), XAttention(dense_below=0), Window()]
+)
 def test_scoring_is_counted_without_the_layout(policy):
     q, k = torch.randn(1, 4, 200, 8), torch.randn(1, 2, 333, 8)
     ledger, layout = Ledger(), policy.layout(q, k)

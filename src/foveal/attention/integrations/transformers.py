@@ -34,7 +34,7 @@ _SITE = "_foveal_site"
 
 _REFUSED = ("softcap", "sinks", "head_mask", "cu_seq_lens_q", "block_table")
 
-_default = Plan(XAttention())
+_default = Plan(XAttention(), min_tokens=1024)
 """What runs where `attn_implementation="foveal"` is set and nothing is attached."""
 
 _lock = threading.Lock()
