@@ -324,3 +324,15 @@ def test_a_model_that_did_not_run_is_named_unless_something_else_went_wrong():
         pass
     with pytest.raises(KeyError), attach(build(), policy=SPARSE):
         raise KeyError
+
+
+def test_a_model_that_declares_no_sdpa_is_refused_by_name():
+    class OddModel(transformers.LlamaForCausalLM):
+        _supports_sdpa = False
+
+    with (
+        pytest.raises(UnsupportedError, match="attach: OddModel declares no SDPA support"),
+        attach(OddModel(build(attn_implementation="eager").config), policy=ALL),
+    ):
+        pass
+    assert "foveal" not in transformers.AttentionInterface._global_mapping

@@ -9,7 +9,9 @@ the registered mask function returned; see `masks`.
 
 import contextlib
 import copy
+import inspect
 import math
+import sys
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -32,7 +34,15 @@ NAME = "foveal"
 _SITE = "_foveal_site"
 """Attribute of an attached module that says to whom it belongs."""
 
-_REFUSED = ("softcap", "sinks", "head_mask", "cu_seq_lens_q", "block_table")
+_REFUSED = (
+    "softcap",
+    "sinks",
+    "head_mask",
+    "cu_seq_lens_q",
+    "block_table",
+    "indices",
+    "block_indices",
+)
 
 _default = Plan(XAttention(), min_tokens=1024)
 """What runs where `attn_implementation="foveal"` is set and nothing is attached."""
@@ -218,6 +228,19 @@ def is_ours(model: nn.Module) -> bool:
     return isinstance(model, PreTrainedModel) and model._can_set_attn_implementation()
 
 
+def _check_declared(model: nn.Module) -> None:
+    """Refuse a model without SDPA support, unless for a sink or a softcap, which a call shows."""
+    if getattr(model, "_supports_sdpa", True):
+        return
+    source = inspect.getsource(sys.modules[type(model).__module__])
+    if "s_aux=" not in source and "softcap=" not in source:
+        raise UnsupportedError(
+            f"attach: {type(model).__name__} declares no SDPA support, must have it, since its own "
+            "attention may do more than softmax; pass modules= if it calls "
+            "F.scaled_dot_product_attention, or run it without attach"
+        )
+
+
 def register() -> None:
     """Make `attn_implementation="foveal"` known to transformers for good.
 
@@ -266,9 +289,12 @@ def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[S
         prefix: Path of the model, put before the names of its modules.
 
     Yields: The sites, one for every module: which of them are attentions shows when they call.
+
+    Raises: UnsupportedError: the model declares no SDPA support, for a reason that we do not know.
     """
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    _check_declared(model)
     copies: dict[int, Any] = {}
     originals: list[tuple[nn.Module, str, Any]] = []
     sites: list[Site] = []
