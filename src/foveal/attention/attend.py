@@ -106,7 +106,7 @@ def attend(
             (by False, -inf or the least number of its type) are dropped, and a query cell keeps
             everything if the choice would leave one of its queries nothing to see.
         return_lse: Also return the natural log-sum-exp of the scaled logits over the kept keys.
-        impl: See `block_sparse_attention`; with `precision` "auto" or "cpu".
+        impl: See `block_sparse_attention`; with `precision` "auto", "cpu" or "triton".
 
     Returns: Outputs, dtype of `q`; or (outputs, lse), lse in fp32 (fp64 for fp64). Queries that see
         no key are 0, lse -inf.
@@ -212,21 +212,23 @@ def _quantized(
     attn_mask: Tensor | None,
     impl: Impl,
 ) -> tuple[Tensor, Tensor]:
-    if impl in ("auto", "cpu"):
-        out, lse = quantized_attention(
-            q,
-            k,
-            v,
-            layout,
-            precision=precision,
-            scale=scale,
-            attn_mask=attn_mask,
-            return_lse=True,
+    if impl not in ("auto", "cpu", "triton"):
+        raise UnsupportedError(
+            f'attend: impl is {impl!r} with precision, must be "auto", "cpu" or "triton"; '
+            'use "auto"'
         )
-        return out, lse.double() if q.dtype == torch.float64 else lse
-    raise UnsupportedError(
-        f'attend: impl is {impl!r} with precision, must be "auto" or "cpu"; use "auto"'
+    out, lse = quantized_attention(
+        q,
+        k,
+        v,
+        layout,
+        precision=precision,
+        scale=scale,
+        attn_mask=attn_mask,
+        return_lse=True,
+        impl=impl,
     )
+    return out, lse.double() if q.dtype == torch.float64 else lse
 
 
 # --- several sequences ---------------------------------------------------------------------------

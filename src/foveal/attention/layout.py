@@ -58,6 +58,14 @@ def check_sizes(fn: str, q: Tensor, k: Tensor) -> None:
         )
 
 
+def _check_span(causal: bool, span: int | None) -> None:
+    if span is not None and (span < 1 or not causal):
+        raise ArgumentError(
+            f"BlockLayout: span is {span} with causal={causal}, must be None or at "
+            "least 1 with causal=True; drop span"
+        )
+
+
 def check_skip_threshold(fn: str, value: tuple[float, ...], num_heads: int) -> None:
     """Raise ArgumentError unless `value` holds one number >= 0 (math.inf allowed) per head."""
     if len(value) != num_heads or not all(x >= 0 for x in value):
@@ -88,6 +96,8 @@ class BlockLayout:
             (local maximum <= running maximum - threshold, for every query). It leaves out QK's
             softmax and PV, never QK. The last kept cell of a row is never skipped. math.inf in a
             head never skips.
+        complete: It is known, without a look at the bits, that every cell that the rule allows is
+            kept. False says nothing.
 
     Memory: b * h * n * m / 8 bytes (17 MB at 131072 tokens and 32 heads).
     """
@@ -98,6 +108,7 @@ class BlockLayout:
     causal: bool
     span: int | None = None
     skip_threshold: tuple[float, ...] | None = None
+    complete: bool = False
 
     # --- constructors -----------------------------------------------------------------------
 
@@ -169,11 +180,7 @@ class BlockLayout:
 
         Memory: one chunk of booleans, and the bits.
         """
-        if span is not None and (span < 1 or not causal):
-            raise ArgumentError(
-                f"BlockLayout: span is {span} with causal={causal}, must be None or at "
-                "least 1 with causal=True; drop span"
-            )
+        _check_span(causal, span)
         parts: list[Tensor] = []
         first = 0
         for kept in chunks:
@@ -181,7 +188,7 @@ class BlockLayout:
             for i in range(0, kept.shape[2], _ROWS_AT_ONCE):
                 some = kept[:, :, i : i + _ROWS_AT_ONCE]
                 rows = slice(first + i, first + i + some.shape[2])
-                parts.append(_pack(some & bounds._visible_pairs(rows, kept.device).gt(0)))
+                parts.append(_pack(some & bounds._visible_cells(rows, kept.device)))
             first += kept.shape[2]
         if first != num_cells(num_queries):
             raise ShapeError(
@@ -201,10 +208,11 @@ class BlockLayout:
         check_sizes("BlockLayout.dense", q, k)
         b, h, s, _ = q.shape
         t = k.shape[2]
-        one = torch.ones(1, 1, num_cells(s), num_cells(t), dtype=torch.bool, device=q.device)
-        layout = cls.from_bool(one, num_queries=s, num_keys=t, causal=causal, span=span)
-        bits = layout.bits.expand(b, h, -1, -1).contiguous()
-        return cls(bits, s, t, causal, span)
+        _check_span(causal, span)
+        rule = cls(torch.zeros(1, dtype=torch.uint8, device=q.device), s, t, causal, span)
+        bits = _pack(rule._visible_cells(slice(0, num_cells(s)), q.device)).expand(b, h, -1, -1)
+        bits = bits.contiguous()
+        return cls(bits, s, t, causal, span, complete=True)
 
     @classmethod
     def causal_like(cls, q: Tensor, k: Tensor, *, span: int | None = None) -> "BlockLayout":
@@ -272,7 +280,7 @@ class BlockLayout:
     @property
     def is_full(self) -> bool:
         """Whether every cell that the token rule allows is kept, so that attention is dense."""
-        return self.num_kept == self.num_full
+        return self.complete or self.num_kept == self.num_full
 
     @property
     def density(self) -> float:
@@ -312,7 +320,9 @@ class BlockLayout:
         if self.skip_threshold is not None and other.skip_threshold is not None:
             pairs = zip(self.skip_threshold, other.skip_threshold, strict=True)
             skip = tuple(max(a, b) for a, b in pairs)
-        return replace(self, bits=self.bits | other.bits, skip_threshold=skip)
+        complete = self.complete or other.complete
+        bits = self.bits | other.bits
+        return replace(self, bits=bits, skip_threshold=skip, complete=complete)
 
     def __and__(self, other: "BlockLayout") -> "BlockLayout":
         """Keep the cells that both layouts keep. Both must have the same sizes and rule.
@@ -324,7 +334,9 @@ class BlockLayout:
         if self.skip_threshold is not None and other.skip_threshold is not None:
             pairs = zip(self.skip_threshold, other.skip_threshold, strict=True)
             skip = tuple(min(a, b) for a, b in pairs)
-        return replace(self, bits=self.bits & other.bits, skip_threshold=skip)
+        complete = self.complete and other.complete
+        bits = self.bits & other.bits
+        return replace(self, bits=bits, skip_threshold=skip, complete=complete)
 
     def with_span(self, span: int | None) -> "BlockLayout":
         """Return this layout under a sliding window of `span` tokens (None: as it is).
@@ -333,7 +345,7 @@ class BlockLayout:
         """
         if span is None or (self.span is not None and span >= self.span):
             return self
-        return BlockLayout.from_chunks(
+        found = BlockLayout.from_chunks(
             (self.to_bool(rows) for rows in self._row_chunks()),
             num_queries=self.num_queries,
             num_keys=self.num_keys,
@@ -341,6 +353,7 @@ class BlockLayout:
             span=span,
             skip_threshold=self.skip_threshold,
         )
+        return replace(found, complete=self.complete)
 
     def group_heads(self, num_kv_heads: int, *, group: HeadGroup = "union") -> "BlockLayout":
         """Return a layout in which all query heads of one KV head keep the same cells.
@@ -420,6 +433,18 @@ class BlockLayout:
     def _row_chunks(self) -> Iterator[slice]:
         for start in range(0, num_cells(self.num_queries), _ROWS_AT_ONCE):
             yield slice(start, min(start + _ROWS_AT_ONCE, num_cells(self.num_queries)))
+
+    def _visible_cells(self, rows: slice, device: torch.device) -> Bool[Tensor, "n m"]:
+        """Cells of some query cells in which the rule allows a pair."""
+        first = torch.arange(rows.start, rows.stop, device=device)[:, None] * CELL
+        last = (first + CELL - 1).clamp_max(self.num_queries - 1)
+        shift = self.num_keys - self.num_queries
+        left = torch.arange(num_cells(self.num_keys), device=device)[None] * CELL
+        seen = left <= last + shift if self.causal else left >= first * 0
+        if self.span is not None:
+            right = (left + CELL - 1).clamp_max(self.num_keys - 1)
+            seen = seen & (right > first + shift - self.span)
+        return seen
 
     def _visible_pairs(self, rows: slice, device: torch.device) -> Int[Tensor, "n m"]:
         """Token pairs per cell that the rule allows, for some query cells."""

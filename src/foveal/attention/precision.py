@@ -84,24 +84,27 @@ class Sage:
         """Whether Q is smoothed, with None resolved by mode."""
         return self.bits == 4 if self.smooth_q is None else self.smooth_q
 
-    def emulated_on(self, device_type: str) -> dict[str, str]:
-        """Return, per format, how it is emulated on devices of a type; empty if nothing is.
+    def emulated_by(
+        self, impl: Literal["cpu", "triton"], *, has_fp8: bool = True
+    ) -> dict[str, str]:
+        """Return, per format that the hardware does not have, how its numbers are made.
 
         Args:
-            device_type: As in `torch.device.type`, for example "cpu".
+            impl: What runs: "cpu" (plain torch on any device) or "triton".
+            has_fp8: Whether the GPU of "triton" multiplies fp8 (compute capability 8.9 and up).
 
-        Returns: In this version every format on every device: one plain torch path exists. The
-            numbers are those of the format; only the speed is that of fp32.
+        Returns: Nothing for formats that the hardware has. Codes and weights are those of the
+            format in any case; emulation costs speed only.
         """
-        codes = f"int{self.bits}"
-        values = {
-            "fp8": "rounded to e4m3, multiplied in fp32",
-            "fp16": "rounded to fp16, multiplied in fp32",
-        }
-        if self.accumulate == "single":
-            values["fp8"] = "rounded to e4m3, multiplied in fp32, sums cut to 13 fraction bits"
-        where = f"torch on {device_type}"
-        return {
-            codes: f"integers in fp32, exact; {where}",
-            self.value_format: f"{values[self.value_format]}; {where}",
-        }
+        found: dict[str, str] = {}
+        if impl == "cpu":
+            found[f"int{self.bits}"] = "integers in fp32, exact"
+            found[self.value_format] = f"rounded to {self.value_format}, multiplied in fp32"
+            if self.accumulate == "single":
+                found["fp8"] += ", sums cut to 13 fraction bits"
+            return found
+        if self.bits == 4:
+            found["int4"] = "4-bit codes in 8-bit integers, exact"
+        if self.value_format == "fp8" and not has_fp8:
+            found["fp8"] = "rounded to fp8, multiplied in fp16, exact"
+        return found

@@ -30,9 +30,12 @@ def examine() -> dict[str, Any]:
     """Return versions, devices, extras, caches and fast paths as plain data."""
     import torch
 
+    from foveal._core.gpu import triton_refusal
+
     cache = cache_dir()
     size = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file()) if cache.exists() else 0
-    cuda = torch.cuda.is_available()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    refusal = triton_refusal(torch.zeros(1, dtype=torch.bfloat16, device=device))
     extras = {extra: {p: _version(p) for p in packages} for extra, packages in _EXTRAS.items()}
     return {
         "foveal": __version__,
@@ -47,8 +50,7 @@ def examine() -> dict[str, Any]:
         "cache": {"path": str(cache), "bytes": size},
         "fast_paths": {
             "block-sparse attention, cpu": "runs",
-            "block-sparse attention, triton": "not built yet"
-            + ("" if cuda else "; no CUDA device either"),
+            "block-sparse attention, triton": "runs" if refusal is None else f"no: {refusal}",
             "physics tracking (mpc)": _needs("mujoco", "motion"),
             "video": _needs("av", "video"),
             "language models": _needs("transformers", "llm"),

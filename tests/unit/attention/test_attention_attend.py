@@ -373,11 +373,11 @@ def test_policies_refused_as_text(text) -> None:
 def test_auto_asks_the_layout_and_nothing_else() -> None:
     q, k, _ = inputs()
     full = BlockLayout.causal_like(q, k)
-    assert choose_impl(full) == "dense"
-    assert choose_impl(full, return_lse=True) == "cpu"
-    assert choose_impl(full, attn_mask=torch.ones(1, 1, 300, 300)) == "cpu"
-    assert choose_impl(replace(full, skip_threshold=(1.0,) * 4)) == "cpu"
-    assert choose_impl(POLICY.layout(q, k)) == "cpu"
+    assert choose_impl(full, q, k) == "dense"
+    assert choose_impl(full, q, k, return_lse=True) == "cpu"
+    assert choose_impl(full, q, k, attn_mask=torch.ones(1, 1, 300, 300)) == "cpu"
+    assert choose_impl(replace(full, skip_threshold=(1.0,) * 4), q, k) == "cpu"
+    assert choose_impl(POLICY.layout(q, k), q, k) == "cpu"
     with pytest.raises(UnsupportedError, match="triton"):
         block_sparse_attention(q, k, k, full, impl="triton")
     with pytest.raises(UnsupportedError, match="dense"):

@@ -53,8 +53,10 @@ def test_only_the_mode_is_positional():
 
 
 def test_emulated_formats_are_told():
-    told = Sage("int4-fp8").emulated_on("cpu")
+    told = Sage("int4-fp8").emulated_by("cpu")
     assert list(told) == ["int4", "fp8"]
     assert "exact" in told["int4"]
-    assert "13 fraction bits" in Sage(accumulate="single").emulated_on("cpu")["fp8"]
-    assert list(Sage("int8-fp16").emulated_on("cuda")) == ["int8", "fp16"]
+    assert "13 fraction bits" in Sage(accumulate="single").emulated_by("cpu")["fp8"]
+    assert Sage("int8-fp8").emulated_by("triton") == {}
+    assert list(Sage("int4-fp8").emulated_by("triton", has_fp8=False)) == ["int4", "fp8"]
+    assert Sage("int8-fp16").emulated_by("triton", has_fp8=False) == {}

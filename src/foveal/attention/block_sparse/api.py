@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveal._core.gpu import check_triton, triton_refusal
 from foveal.attention.autocast import without_autocast
 from foveal.attention.block_sparse.checks import check_attn_mask, check_layout, check_qkv
 from foveal.attention.block_sparse.dense import dense_attention
 from foveal.attention.block_sparse.flex import flex_attention_cells
-from foveal.attention.block_sparse.ops import block_sparse
+from foveal.attention.block_sparse.ops import block_sparse, block_sparse_gpu
 from foveal.attention.layout import BlockLayout
 from foveal.attention.reference import block_sparse_reference
 from foveal.errors import ArgumentError, UnsupportedError
@@ -20,15 +21,32 @@ Impl = Literal["auto", "reference", "dense", "cpu", "flex", "triton"]
 
 
 def choose_impl(
-    layout: BlockLayout, *, attn_mask: Tensor | None = None, return_lse: bool = False
+    layout: BlockLayout,
+    q: Tensor,
+    v: Tensor,
+    *,
+    attn_mask: Tensor | None = None,
+    return_lse: bool = False,
 ) -> Impl:
-    """Return what `impl="auto"` runs: "dense" where every cell is kept, otherwise "cpu".
+    """Return what `impl="auto"` runs.
 
-    While `torch.compile` traces, always "cpu": which cells are kept is not known then.
+    "dense" where every cell is kept and neither a lse nor a mask is wanted; otherwise "triton"
+    where its kernels can run (CUDA, 16 or 32 bits), and "cpu" elsewhere. On a GPU a layout counts
+    as dense only if it is known to be `complete`: a look at the bits would wait for the device.
+    While `torch.compile` traces, never "dense": which cells are kept is not known then.
     """
+    sparse = "cpu" if triton_refusal(q) or triton_refusal(v) else "triton"
     if torch.compiler.is_compiling() or return_lse or attn_mask is not None:
-        return "cpu"
-    return "dense" if layout.skip_threshold is None and layout.is_full else "cpu"
+        return sparse
+    if layout.skip_threshold is not None:
+        return sparse
+    if sparse == "triton":
+        # torch has no bottom-right rule and no window: our kernel has both.
+        square = layout.span is None and (
+            not layout.causal or layout.num_queries == layout.num_keys
+        )
+        return "dense" if layout.complete and square else "triton"
+    return "dense" if layout.is_full else "cpu"
 
 
 @overload
@@ -98,11 +116,11 @@ def block_sparse_attention(
         scale: Logit factor, unitless. Default 1/sqrt(d).
         attn_mask: bool (True: may be seen) or float (added to the scaled logits), four axes that
             broadcast to (b, h, s, t). It acts inside the kept cells, beside the layout's own rule.
-        impl: "reference" (fp64 loops, slow), "cpu" (gathered cells and torch SDPA; differentiable,
-            any device), "flex" (FlexAttention by torch.compile; wants a compiler on this machine,
+        impl: "reference" (fp64 loops, slow), "cpu" (gathered cells and torch SDPA, any device),
+            "triton" (a kernel for GPUs from compute capability 8.0 on, heads up to 256 wide, 16 or
+            32 bits), "flex" (FlexAttention by torch.compile; wants a compiler on this machine,
             has neither lse nor mask), "dense" (torch SDPA, only if every cell is kept and neither
-            a lse nor a mask nor skipping is wanted), "auto" ("dense" where that applies,
-            otherwise "cpu").
+            a lse nor a mask nor skipping is wanted), "auto" (see `choose_impl`).
         return_lse: Also return the natural log-sum-exp of the scaled logits, fp32 (fp64 for fp64).
 
     Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any cell is 0, lse -inf.
@@ -110,13 +128,15 @@ def block_sparse_attention(
     Raises:
         ShapeError: q, k, v or the layout disagree; names the argument.
         ArgumentError: `impl` is unknown, or dtypes or devices differ.
-        UnsupportedError: `impl="triton"`, which does not exist yet; `impl="dense"` or "flex" with
-            what it cannot do; a gradient through a skip threshold or by the mask.
+        UnsupportedError: `impl="triton"`, "dense" or "flex" with what it cannot do; a gradient
+            through a skip threshold or by the mask.
 
     Accuracy: error against fp64 is at most twice that of the reference run in the dtype of `q`.
     Cost: proportional to the kept cells; "cpu" takes some 100 MiB of working memory at any length
         beside the padded inputs. A mask or a skip threshold makes it about half as fast.
-    Gradients: by q, k and v, the cells held fixed; with "cpu" and "dense".
+        "triton" takes 2 bytes per cell, kept or not, and never waits for the device.
+    Gradients: by q, k and v, the cells held fixed; with "cpu", "dense" and "triton" (whose backward
+        is plain torch).
     """
     fn = "block_sparse_attention"
     check_qkv(fn, q, k, v)
@@ -124,15 +144,12 @@ def block_sparse_attention(
     if attn_mask is not None:
         check_attn_mask(fn, attn_mask, q, k)
     scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
-    if impl == "triton":
-        raise UnsupportedError(
-            f'{fn}: impl is "triton", which this version does not have; use impl="cpu" (plain '
-            'torch, any device) or impl="auto"'
-        )
     if impl == "auto":
-        impl = choose_impl(layout, attn_mask=attn_mask, return_lse=return_lse)
-    elif impl == "dense" and (
-        choose_impl(layout, attn_mask=attn_mask, return_lse=return_lse) != "dense"
+        impl = choose_impl(layout, q, v, attn_mask=attn_mask, return_lse=return_lse)
+    elif impl == "triton":
+        check_triton(fn, q=q, v=v)
+    elif impl == "dense" and not (
+        layout.is_full and layout.skip_threshold is None and attn_mask is None and not return_lse
     ):
         raise UnsupportedError(
             f'{fn}: impl is "dense", must be another one when cells are left out, or with a mask, '
@@ -152,6 +169,11 @@ def block_sparse_attention(
     elif impl == "cpu":
         skip = None if layout.skip_threshold is None else list(layout.skip_threshold)
         out, lse = block_sparse(q, k, v, layout.bits, attn_mask, causal, span, skip, scale)
+    elif impl == "triton":
+        skip = None if layout.skip_threshold is None else list(layout.skip_threshold)
+        out, lse = block_sparse_gpu(
+            q, k, v, layout.bits, attn_mask, causal, span, skip, scale, layout.complete
+        )
     elif impl == "flex":
         out, lse = flex_attention_cells(q, k, v, layout, scale=scale), None
     else:

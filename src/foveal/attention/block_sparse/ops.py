@@ -63,6 +63,45 @@ def _block_sparse_fake(  # pyright: ignore[reportUnusedFunction] - registered
     return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=exact)
 
 
+@torch.library.custom_op("foveal::block_sparse_triton", mutates_args=())
+def block_sparse_gpu(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bits: Tensor,
+    attn_mask: Tensor | None,
+    causal: bool,
+    span: int | None,
+    skip: Sequence[float] | None,
+    scale: float,
+    complete: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return outputs and log-sum-exp by the Triton kernel; see `block_sparse_attention`."""
+    from foveal.attention.block_sparse.triton_exact import block_sparse_triton
+
+    layout = _layout(q, k, bits, causal, span, skip)
+    out, lse = block_sparse_triton(
+        q, k, v, layout, scale=scale, attn_mask=attn_mask, dense=complete
+    )
+    return out.contiguous(), lse
+
+
+@block_sparse_gpu.register_fake
+def _block_sparse_gpu_fake(  # pyright: ignore[reportUnusedFunction] - registered
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bits: Tensor,
+    attn_mask: Tensor | None,
+    causal: bool,
+    span: int | None,
+    skip: Sequence[float] | None,
+    scale: float,
+    complete: bool,
+) -> tuple[Tensor, Tensor]:
+    return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
 @torch.library.custom_op("foveal::block_sparse_backward", mutates_args=())
 def block_sparse_grad(
     grad: Tensor,
@@ -153,3 +192,16 @@ def gradients(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
 
 
 block_sparse.register_autograd(gradients, setup_context=save_for_gradients)
+
+
+def _save_for_gradients_gpu(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
+) -> None:
+    save_for_gradients(ctx, inputs[:-1], output)
+
+
+def _gradients_gpu(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
+    return (*gradients(ctx, grad, grad_lse), None)
+
+
+block_sparse_gpu.register_autograd(_gradients_gpu, setup_context=_save_for_gradients_gpu)

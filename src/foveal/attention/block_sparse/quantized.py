@@ -8,21 +8,24 @@ smoothing per 64-token cell with its logits computed tile by tile.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, overload
+from typing import Literal, TypeAlias, get_args, overload
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from foveal._core.gpu import check_triton, triton_refusal
 from foveal.attention.autocast import without_autocast
 from foveal.attention.block_sparse.checks import check_attn_mask, check_layout, check_qkv
 from foveal.attention.block_sparse.cpu import cell_bias
 from foveal.attention.block_sparse.rows import CutCells, RowBatch, iter_rows, to_cells
 from foveal.attention.layout import CELL, BlockLayout
-from foveal.attention.precision import Sage
+from foveal.attention.precision import Sage, check_choice
 from foveal.attention.prepare.api import Prepared, prepare
 from foveal.attention.quantize.api import E4M3_MAX, quantize_queries
 from foveal.errors import ArgumentError, ShapeError, UnsupportedError
+
+QuantizedImpl: TypeAlias = Literal["auto", "cpu", "triton"]
 
 _GATHER_BYTES = 16 * 2**20
 """Most memory that the gathered cells and logits of one step may take."""
@@ -87,6 +90,7 @@ def quantized_attention(
     scale: float | None = None,
     attn_mask: Tensor | None = None,
     prepared: Prepared | None = None,
+    impl: QuantizedImpl = "auto",
     return_lse: Literal[False] = False,
 ) -> Float[Tensor, "b h s e"]: ...
 
@@ -102,6 +106,7 @@ def quantized_attention(
     scale: float | None = None,
     attn_mask: Tensor | None = None,
     prepared: Prepared | None = None,
+    impl: QuantizedImpl = "auto",
     return_lse: Literal[True],
 ) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
 
@@ -117,6 +122,7 @@ def quantized_attention(
     scale: float | None = None,
     attn_mask: Tensor | None = None,
     prepared: Prepared | None = None,
+    impl: QuantizedImpl = "auto",
     return_lse: bool,
 ) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]: ...
 
@@ -132,6 +138,7 @@ def quantized_attention(
     scale: float | None = None,
     attn_mask: Tensor | None = None,
     prepared: Prepared | None = None,
+    impl: QuantizedImpl = "auto",
     return_lse: bool = False,
 ) -> Float[Tensor, "b h s e"] | tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]:
     """Attend to the cells that `layout` keeps, with the numbers of `precision`.
@@ -160,6 +167,8 @@ def quantized_attention(
             in the scales of K and V.
         prepared: `prepare(k, v, precision=precision)` if it exists already; K and V codes are
             made here otherwise.
+        impl: "cpu" (emulated in fp32, any device), "triton" (a kernel for GPUs from compute
+            capability 8.0 on, heads up to 256 wide), "auto" ("triton" where it can run).
         return_lse: Also return the natural log-sum-exp of the scaled logits, fp32.
 
     Returns: Outputs in the dtype of `q`, or (outputs, lse). A row without any key is 0, lse -inf.
@@ -167,23 +176,66 @@ def quantized_attention(
     Raises:
         ShapeError: q, k, v, the layout, the mask or `prepared` disagree; names the argument.
         ArgumentError: dtypes or devices differ, or `prepared` is for another precision.
-        UnsupportedError: a gradient is wanted, or d is over 1024.
+        UnsupportedError: a gradient is wanted, d is over 1024, or `impl="triton"` cannot run on
+            these.
 
     Accuracy: that of an fp64 evaluation on the same codes, up to fp32 sums and to weights that
         lie on a rounding boundary. A NaN or Inf in K or V reaches its own key head only, there
         every row (through the mean and the channel scales).
-    Cost: emulated in fp32, so slower than full precision: on one CPU core and 2048 tokens it takes
-        2 to 4 times as long as dense fp32 attention with fp16 values, 4 to 6 times with fp8
-        (`benchmarks/precision.py`).
+        "triton" takes whole cells two at a time under one running maximum M, unless cells are
+        skipped, and sums products with fp8 in the chip's own accumulator over these two cells.
+    Cost: "cpu" is emulated in fp32, so slower than full precision: on one CPU core and 2048 tokens
+        it takes 2 to 4 times as long as dense fp32 attention with fp16 values, 4 to 6 times with
+        fp8 (`benchmarks/precision.py`).
     Memory: fp32 copies of q, k and v while they are quantized, and 16 MiB per step.
     """
     fn = "quantized_attention"
     _check(fn, q, k, v, layout, attn_mask)
+    check_choice(fn, "impl", impl, get_args(QuantizedImpl))
+    if impl == "triton":
+        check_triton(fn, q=q, v=v)
+    elif impl == "auto":
+        impl = "cpu" if triton_refusal(q) or triton_refusal(v) else "triton"
     if prepared is None:
-        prepared = prepare(k, v, precision=precision)
+        prepared = prepare(k, v, precision=precision, impl=impl)
     _check_prepared(fn, k, v, precision, prepared)
-    b, h, s, d = q.shape
-    scale = 1 / math.sqrt(d) if scale is None else scale
+    scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
+    if impl == "triton":
+        from foveal.attention.block_sparse.triton_sage import sage_triton
+
+        out, lse = sage_triton(
+            q,
+            k,
+            layout,
+            precision=precision,
+            scale=scale,
+            prepared=prepared,
+            attn_mask=attn_mask,
+            dense=layout.complete,
+        )
+    else:
+        out, lse = _emulated(q, k, layout, precision, scale, attn_mask, prepared)
+    if not return_lse:
+        return out
+    if prepared.key_mean is not None:
+        b, h, _, d = q.shape
+        mean = prepared.key_mean.flatten(0, 1)[_key_heads(b, h, k.shape[1], q.device)]
+        shift = torch.matmul(q.float(), mean.view(b, h, d, 1))[..., 0] * scale
+        lse = (lse + shift).masked_fill(lse.isneginf(), -math.inf)
+    return out, lse
+
+
+def _emulated(
+    q: Tensor,
+    k: Tensor,
+    layout: BlockLayout,
+    precision: Sage,
+    scale: float,
+    attn_mask: Tensor | None,
+    prepared: Prepared,
+) -> tuple[Float[Tensor, "b h s e"], Float[Tensor, "b h s"]]:
+    """Return outputs in the dtype of `q` and the lse of the smoothed logits."""
+    b, h, s, _ = q.shape
     cut = CutCells.of(layout)
     inputs = _inputs(q, k, cut, precision, scale, prepared)
     if attn_mask is not None:
@@ -204,14 +256,7 @@ def quantized_attention(
         out = out + values.mean.flatten(0, 1)[heads].view(b, h, 1, -1)
     blind = blind.view(b, h, n * CELL)[:, :, :s]
     out = out.masked_fill(blind[..., None], 0.0).to(q.dtype)
-    if not return_lse:
-        return out
-    lse = lse.view(b, h, n * CELL)[:, :, :s]
-    if prepared.key_mean is not None:
-        mean = prepared.key_mean.flatten(0, 1)[heads].view(b, h, d, 1)
-        shift = torch.matmul(q.float(), mean)[..., 0] * scale
-        lse = (lse + shift).masked_fill(blind, -math.inf)
-    return out, lse
+    return out, lse.view(b, h, n * CELL)[:, :, :s]
 
 
 def _check(
@@ -244,7 +289,7 @@ def _check_prepared(fn: str, k: Tensor, v: Tensor, precision: Sage, prepared: Pr
             "call prepare(k, v, precision=precision)"
         )
     found = (*prepared.keys.values.shape[:2], prepared.keys.num_tokens, prepared.values.num_tokens)
-    widths = (prepared.keys.values.shape[4], prepared.values.values.shape[4])
+    widths = (prepared.keys.values.shape[4], prepared.values.width)
     if found != (*k.shape[:3], v.shape[2]) or widths != (k.shape[3], v.shape[3]):
         raise ShapeError(
             f"{fn}: prepared is for {found[0]} x {found[1]} key heads, {found[2]} tokens and "
@@ -263,7 +308,7 @@ def _inputs(
 ) -> _Inputs:
     """Quantize the queries and lay everything out as rows of cells."""
     factor = scale * math.log2(math.e)
-    keys, key_mean, values = prepared.keys, prepared.key_mean, prepared.values.values
+    keys, key_mean, values = prepared.keys, prepared.key_mean, prepared.values.by_key()
     codes, mean = quantize_queries(
         q, bits=precision.bits, granularity=precision.granularity, smooth=precision.smooths_q
     )

@@ -1,7 +1,8 @@
 """Kept cells as index lists on the GPU, for the Triton kernels."""
 
-# pyright: reportArgumentType=false
-# What a kernel takes are pointers and scalars; Triton's own annotations say otherwise.
+# pyright: basic, reportArgumentType=false, reportCallIssue=false, reportAssignmentType=false
+# pyright: reportGeneralTypeIssues=false
+# Kernels are Triton's language, not Python's: their arguments are pointers and scalars.
 
 import torch
 import triton
@@ -89,6 +90,31 @@ def hidden(x, cell, row, s, t, span, CAUSAL: tl.constexpr, HAS_SPAN: tl.constexp
     if HAS_SPAN:
         seen = seen & (keys[None, :] > positions[:, None] - span)
     return tl.where(seen, x, float("-inf"))
+
+
+@triton.jit
+def masked(x, mask_row, cell, row, s, t, mask_t, MASK: tl.constexpr):
+    """Apply the caller's mask to base-2 logits of one cell. MASK: 0 none, 1 boolean, 2 added."""
+    if MASK:
+        keys = cell * 64 + tl.arange(0, 64)
+        there = (keys < t)[None, :] & (row * 64 + tl.arange(0, 64) < s)[:, None]
+        place = mask_row + keys.to(tl.int64)[None, :] * mask_t
+        extra = tl.load(place, mask=there, other=0)
+        if MASK == 1:
+            x = tl.where(extra != 0, x, float("-inf"))
+        else:
+            # The lowest finite number must not become -inf in base 2.
+            bias = extra.to(tl.float32)
+            low = tl.maximum(bias * 1.4426950408889634, -3.4028234e38)
+            x += tl.where(bias == float("-inf"), bias, low)
+    return x
+
+
+def mask_arguments(mask: Tensor | None, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Return (0 none, 1 boolean or 2 added, strides) of a mask that broadcasts to `shape`."""
+    if mask is None:
+        return 0, (0, 0, 0, 0)
+    return 1 if mask.dtype == torch.bool else 2, mask.expand(shape).stride()
 
 
 def cell_lists(

@@ -74,16 +74,12 @@ def prefill(
     s, t = q.shape[2], k.shape[2]
     span = span if causal and span is not None and span < t else None
     rule = Rule(s, t, causal, span)
-    policy = plan.policy_of(site.layer)
+    policy = plan.policy_of(site.number())
     reason = None
     if policy is None and plan.precision is None:
         reason = "no policy"
     elif t < plan.min_tokens:
         reason = "fewer than min_tokens keys"
-    elif plan.precision is not None and sink is not None:
-        reason = "attention sink with precision"
-    elif plan.precision is not None and mask is not None:
-        reason = "mask with precision"
     if reason is not None:
 
         def compute() -> Tensor:
@@ -104,7 +100,7 @@ def dense(site: Site, reason: str, q: Tensor, rule: Rule, compute: Callable[[], 
         compute: Does it.
     """
     site.reach()
-    ledger = site.plan.ledger
+    layer, ledger = site.number(), site.plan.ledger
     if ledger is None:
         with inside():
             return compute()
@@ -114,15 +110,8 @@ def dense(site: Site, reason: str, q: Tensor, rule: Rule, compute: Callable[[], 
         out = compute()
     ledger.watch.add("attend", start, ledger.watch.mark(q.device))
     if rule.num_queries > 1:
-        ledger.count_dense(
-            site.name,
-            site.layer,
-            q,
-            rule,
-            reason,
-            impl="dense",
-            loss=site.loses_nothing(),
-        )
+        measured = site.loses_nothing()
+        ledger.count_dense(site.name, layer, q, rule, reason, impl="dense", loss=measured)
     else:
         ledger.dense[reason] += 1
     return out
@@ -149,9 +138,19 @@ def _sparse(
         middle = None if ledger is None else ledger.watch.mark(q.device)
         if plan.precision is not None:
             name = "quantized"
-            out = quantized_attention(q, k, v, layout, precision=plan.precision, scale=scale)
+            out, lse = quantized_attention(
+                q,
+                k,
+                v,
+                layout,
+                precision=plan.precision,
+                scale=scale,
+                attn_mask=mask,
+                return_lse=True,
+            )
+            out = out if sink is None else _sunk(out, lse, sink)
         else:
-            impl = choose_impl(layout, attn_mask=mask, return_lse=sink is not None)
+            impl = choose_impl(layout, q, v, attn_mask=mask, return_lse=sink is not None)
             name = impl
             out = _attend(q, k, v, layout, impl, scale=scale, mask=mask, sink=sink)
         if ledger is None:
@@ -193,7 +192,11 @@ def _attend(
     out, lse = block_sparse_attention(
         q, k, v, layout, scale=scale, attn_mask=mask, impl=impl, return_lse=True
     )
-    # The sink is one more key without a value: it only takes its share of the mass.
+    return _sunk(out, lse, sink)
+
+
+def _sunk(out: Tensor, lse: Tensor, sink: Tensor) -> Tensor:
+    """Return what is left of `out` when a sink, a key without a value, takes its share."""
     share = torch.sigmoid(lse - sink.to(lse.dtype)[:, None])
     return out * share[..., None].to(out.dtype)
 

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from foveal._core.gpu import triton_refusal
 from foveal.attention.autocast import without_autocast
-from foveal.attention.layout import CELL, BlockLayout, check_sizes
+from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells
 from foveal.attention.policy.base import Policy, check_count
 from foveal.attention.score.api import iter_block_mass
 from foveal.errors import ArgumentError
@@ -135,8 +136,36 @@ class XAttention(Policy):
         wanted = self._thresholds(h, q.device)
         if self._is_dense(t):
             return BlockLayout.dense(q, k, causal=causal)
+        if self.block == CELL and triton_refusal(q) is None:
+            return self._choose_on_gpu(q, k, wanted, causal, scale)
         chunks = self._choose(q, k, wanted, causal, scale)
         return BlockLayout.from_chunks(chunks, num_queries=s, num_keys=t, causal=causal)
+
+    def _choose_on_gpu(
+        self, q: Tensor, k: Tensor, wanted: Tensor, causal: bool, scale: float | None
+    ) -> BlockLayout:
+        """Return the same cells by kernels, but for masses that differ in their last bits."""
+        from foveal.attention.score.triton import iter_block_mass_triton, select_cells
+
+        s, t = q.shape[2], k.shape[2]
+        chunks = iter_block_mass_triton(
+            q,
+            k,
+            stride=self.stride,
+            causal=causal,
+            alternate=self.alternate,
+            scale=q.shape[3] ** -0.5 if scale is None else scale,
+        )
+        bits = select_cells(
+            chunks,
+            self._forced(0, num_cells(s), num_cells(t), s, t, causal, q.device),
+            wanted,
+            batch=q.shape[0],
+            num_queries=s,
+            num_keys=t,
+            causal=causal,
+        )
+        return BlockLayout(bits, s, t, causal)
 
     def _choose(
         self, q: Tensor, k: Tensor, wanted: Tensor, causal: bool, scale: float | None

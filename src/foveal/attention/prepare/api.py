@@ -1,13 +1,15 @@
 """Codes, scales and per-cell summaries of keys and values, made in one pass over each."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foveal._core.gpu import check_triton, triton_refusal
 from foveal.attention.layout import CELL
-from foveal.attention.precision import Sage
+from foveal.attention.precision import Sage, check_choice
 from foveal.attention.quantize.api import (
     Codes,
     ValueCodes,
@@ -48,6 +50,7 @@ def prepare(
     *,
     precision: Sage,
     k_mean: Float[Tensor, "b g 1 d"] | None = None,
+    impl: Literal["auto", "cpu", "triton"] = "auto",
 ) -> Prepared:
     """Quantize keys and values and summarize each 64-token cell of keys.
 
@@ -60,14 +63,18 @@ def prepare(
         precision: Formats and smoothing.
         k_mean: Mean key to subtract instead of that of `k`, for chunked prefill and caches. Only
             with `precision.smooth_k`.
+        impl: "cpu" (plain torch, any device), "triton" (GPUs), "auto" ("triton" where it can run).
+            Codes are equal for equal means; the mean key differs in its last bits.
 
     Returns: What selection and kernels read.
 
     Raises:
         ShapeError: `k`, `v` or `k_mean` disagree.
         ArgumentError: `k` or `v` is not floating point, or `k_mean` is given without `smooth_k`.
+        UnsupportedError: `impl="triton"` cannot run on these.
 
-    Memory: three fp32 copies of `k`, two of `v`, while it runs; codes take a quarter of one each.
+    Memory: with "cpu" three fp32 copies of `k`, two of `v`, while it runs; codes take a quarter of
+        one each. "triton" reads K and V twice and needs 1 % of them beside the codes.
     Source: Zhang et al., "SageAttention2", arXiv:2411.10958; similarity: Zhang et al.,
         "SpargeAttn", ICML 2025, arXiv:2502.18137. Differs: tokens that do not exist count nowhere,
         in the mean, the scales, the pooled keys or the similarity.
@@ -82,6 +89,13 @@ def prepare(
         raise ArgumentError(
             "prepare: k_mean is given with smooth_k=False, must be None there; drop one of them"
         )
+    check_choice("prepare", "impl", impl, ("auto", "cpu", "triton"))
+    if impl == "triton":
+        check_triton("prepare", k=k, v=v)
+    if impl != "cpu" and not (triton_refusal(k) or triton_refusal(v)) and min(k.shape) > 0:
+        from foveal.attention.prepare.triton import prepare_triton
+
+        return prepare_triton(k, v, precision=precision, k_mean=k_mean)
     if precision.smooth_k and k_mean is None:
         k_mean = k.detach().mean(2, keepdim=True, dtype=torch.float32)
     elif k_mean is not None:

@@ -1,7 +1,8 @@
 """`prepare` on the GPU: one pass over K and V for their means and ranges, one for their codes."""
 
-# pyright: reportArgumentType=false
-# What a kernel takes are pointers and scalars; Triton's own annotations say otherwise.
+# pyright: basic, reportArgumentType=false, reportCallIssue=false, reportAssignmentType=false
+# pyright: reportGeneralTypeIssues=false
+# Kernels are Triton's language, not Python's: their arguments are pointers and scalars.
 
 import torch
 import triton
@@ -9,6 +10,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from foveal._core.gpu import has_fp8
 from foveal.attention.precision import Sage
 from foveal.attention.prepare.api import Prepared
 from foveal.attention.quantize.api import quantize_values
@@ -112,7 +114,6 @@ def prepare_triton(
     *,
     precision: Sage,
     k_mean: Float[Tensor, "b g 1 d"] | None = None,
-    tiled: bool = True,
 ) -> Prepared:
     """Quantize and summarize as `prepare` does.
 
@@ -124,13 +125,13 @@ def prepare_triton(
         v: Values.
         precision: Formats and smoothing.
         k_mean: Mean key to subtract instead of that of `k`.
-        tiled: Lay fp8 codes of V out as 8-bit matrix units read them.
 
     Memory: codes, and 1/512 of K and V.
     """
     b, g, t, d = k.shape
     e = v.shape[3]
-    tiled = tiled and precision.value_format == "fp8"
+    # Chips without fp8 read the codes of V as they are.
+    tiled = precision.value_format == "fp8" and has_fp8(k.device)
     mean_k = precision.smooth_k and k_mean is None
     device = k.device
     v_mean, v_scale = None, torch.empty(b, g, 1, e, device=device)

@@ -3,8 +3,9 @@
 The codes are those of `quantize.api`, bit for bit, for equal means.
 """
 
-# pyright: reportArgumentType=false
-# What a kernel takes are pointers and scalars; Triton's own annotations say otherwise.
+# pyright: basic, reportArgumentType=false, reportCallIssue=false, reportAssignmentType=false
+# pyright: reportGeneralTypeIssues=false
+# Kernels are Triton's language, not Python's: their arguments are pointers and scalars.
 
 import torch
 import triton
