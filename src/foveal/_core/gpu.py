@@ -40,8 +40,7 @@ def _shared_memory(index: int) -> int:
 
 
 def _index(device: torch.device) -> int:
-    index: int | None = device.index
-    return torch.cuda.current_device() if index is None else index
+    return torch.cuda.current_device() if str(device) == "cuda" else device.index
 
 
 def _capability_of(device: torch.device) -> tuple[int, int]:
