@@ -131,9 +131,11 @@ def test_other_reasons():
     with attach(block, policy=None) as handle:
         torch.testing.assert_close(block(x), SelfAttention.forward(block, x))
     assert handle.receipt.details["dense_calls"] == {"no policy": 1}
-    with attach(block, policy=SPARSE, precision=Sage("int8-fp8")) as handle:
-        block(x)
-    assert handle.receipt.details["dense_calls"] == {"mask with precision": 1}
+    with attach(block, policy=None, precision=Sage("int8-fp8"), loss_rows=150) as handle:
+        quantized = block(x)
+    assert handle.receipt.details["dense_calls"] == {}
+    error = (quantized - block(x)).norm() / block(x).norm()
+    assert 0 < handle.receipt.loss == pytest.approx(float(error), rel=0.2)
     with attach(block, policy=SPARSE, min_tokens=151) as handle:
         block(x)
     assert handle.receipt.details["dense_calls"] == {"fewer than min_tokens keys": 1}

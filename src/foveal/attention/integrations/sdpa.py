@@ -10,7 +10,7 @@ import inspect
 import itertools
 import re
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from types import FunctionType, TracebackType
 from typing import Any
 
@@ -47,10 +47,9 @@ def _stack() -> list["_Mode"]:
 class _Mode(TorchFunctionMode):
     """Takes over attention while one call of one module runs."""
 
-    def __init__(self, site: Site, order: Iterator[int]) -> None:
+    def __init__(self, site: Site) -> None:
         super().__init__()
         self.site = site
-        self.order = order
 
     def __enter__(self) -> "_Mode":
         super().__enter__()
@@ -87,8 +86,6 @@ def _take_over(mode: _Mode, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
             return _unguarded(func)(*args, **kwargs)
     for other in _stack():
         other.site.reach()
-    if mode.site.layer < 0:
-        mode.site.layer = next(mode.order)
     return _attention(mode.site, func, *args, **kwargs)
 
 
@@ -241,11 +238,11 @@ def hooked(chosen: dict[str, nn.Module], plan: Plan) -> Generator[list[Site]]:
     Yields: The sites, one for every module, in the order of `chosen`.
     """
     hooks: list[RemovableHandle] = []
-    sites = [Site(plan, name or WHOLE, type(x).__name__, -1) for name, x in chosen.items()]
     order = itertools.count()
+    sites = [Site(plan, name or WHOLE, type(x).__name__, -1, order) for name, x in chosen.items()]
     try:
         for site, module in zip(sites, chosen.values(), strict=True):
-            hooks.append(module.register_forward_pre_hook(functools.partial(_enter, site, order)))
+            hooks.append(module.register_forward_pre_hook(functools.partial(_enter, site)))
             leave = functools.partial(_leave, site)
             hooks.append(module.register_forward_hook(leave, always_call=True))
         yield sites
@@ -258,8 +255,8 @@ def hooked(chosen: dict[str, nn.Module], plan: Plan) -> Generator[list[Site]]:
 
 
 @torch.compiler.disable
-def _enter(site: Site, order: Iterator[int], module: nn.Module, args: Any) -> None:
-    _Mode(site, order).__enter__()
+def _enter(site: Site, module: nn.Module, args: Any) -> None:
+    _Mode(site).__enter__()
 
 
 @torch.compiler.disable

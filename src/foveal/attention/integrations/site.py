@@ -1,6 +1,8 @@
 """Where an attached model calls us from, and what the user asked for there."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +55,8 @@ class Site:
         plan: What was asked for.
         name: Path of the module in the model.
         kind: Name of its class, for messages.
-        layer: Index that policies are asked for.
+        layer: Index that policies are asked for; below 0 until `number` gives one.
+        order: Counts modules that have no index of their own, as they first attend.
         outer: The site of the same module in an `attach` around this one.
         reached: Whether the module called us.
     """
@@ -62,8 +65,15 @@ class Site:
     name: str
     kind: str
     layer: int = 0
+    order: Iterator[int] = field(default_factory=itertools.count)
     outer: "Site | None" = None
     reached: bool = field(default=False)
+
+    def number(self) -> int:
+        """Return the index of this layer, the next free one when it first attends."""
+        if self.layer < 0:
+            self.layer = next(self.order)
+        return self.layer
 
     def reach(self) -> None:
         """Remember that the module called us, here and in every `attach` around this one."""

@@ -10,6 +10,7 @@ the registered mask function returned; see `masks`.
 import contextlib
 import copy
 import inspect
+import itertools
 import math
 import sys
 import threading
@@ -298,6 +299,7 @@ def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[S
     copies: dict[int, Any] = {}
     originals: list[tuple[nn.Module, str, Any]] = []
     sites: list[Site] = []
+    order = itertools.count()
     _enter()
     try:
         for path, module in model.named_modules():
@@ -308,7 +310,8 @@ def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[S
                 plan,
                 name or type(module).__name__,
                 type(module).__name__,
-                layer if isinstance(layer, int) else 0,
+                layer if isinstance(layer, int) else -1,
+                order,
                 outer if isinstance(outer, Site) else None,
             )
             sites.append(site)
