@@ -1,0 +1,99 @@
+"""`foveal bench`: how fast and how exact things are on this machine."""
+
+import dataclasses
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foveal import __version__
+from foveal._core.files import write_json
+from foveal.cli.common import Json, Options, emit, parse_options, path_option
+from foveal.errors import ArgumentError
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionOptions:
+    """Options of `foveal bench attention`; numbers in lists stand between commas."""
+
+    tokens: str = ""
+    densities: str = "0.05,0.1,0.25"
+    heads: int = 32
+    kv_heads: int = 8
+    width: int = 128
+    device: str = ""
+    dtype: str = "bfloat16"
+    seconds: float = 0.3
+    full: bool = True
+
+
+def bench(
+    suite: Annotated[str, typer.Argument(help='"attention".')],
+    option: Options = None,
+    out: Annotated[Path | None, path_option("--out", "Write the table as JSON here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure attention: torch, FlexAttention, sageattention 1 and Foveal, under the same masks."""
+    if suite != "attention":
+        raise ArgumentError(f'bench: suite is {suite!r}, must be "attention"; pick that')
+    options = parse_options(AttentionOptions, option)
+    import torch
+
+    from foveal.attention.evaluate.speed import Case, Timing, measure_speed
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype: Any = getattr(torch, options.dtype, None)
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise ArgumentError(
+            f"-o dtype: dtype is {options.dtype!r}, must be float16, bfloat16 or float32; pick one"
+        )
+    default = "8192,32768" if device == "cuda" else "2048,4096"
+    lengths = [int(x) for x in _numbers("tokens", options.tokens or default)]
+    rules = (True, False) if options.full else (True,)
+    cases = [
+        Case(n, causal, options.heads, options.kv_heads, options.width)
+        for n in lengths
+        for causal in rules
+    ]
+    rows: list[Timing] = []
+    where = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
+        "foveal": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "dtype": options.dtype,
+        "timing": "median of calls with all that a call needs; effective speed of kept pairs",
+    }
+    for row in measure_speed(
+        cases,
+        densities=tuple(_numbers("densities", options.densities)),
+        device=device,
+        dtype=dtype,
+        budget_seconds=options.seconds,
+    ):
+        rows.append(row)
+        if not as_json:
+            typer.echo(_line(row))
+        if out is not None:
+            write_json(out, {**where, "rows": [dataclasses.asdict(x) for x in rows]})
+    emit({**where, "rows": [dataclasses.asdict(x) for x in rows]}, as_json, [])
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(x) for x in text.split(",") if x]
+    except ValueError as error:
+        raise ArgumentError(
+            f"-o {name}: {name} is {text!r}, must be numbers between commas; for example 8192,32768"
+        ) from error
+
+
+def _line(row: Any) -> str:
+    case = row.case
+    head = f"{case.num_tokens:>7} {'causal' if case.causal else 'full':<6} {row.name:<64}"
+    if row.milliseconds is None:
+        return f"{head} {row.note}"
+    speed = f"{row.teraflops:7.1f} TFLOP/s" if row.teraflops is not None else " " * 15
+    error = f"  error {row.error:.4f}" if row.error is not None else ""
+    return f"{head} density {row.density:.3f} {row.milliseconds:9.3f} ms {speed}{error}"
