@@ -18,7 +18,6 @@ HeadGroup = Literal["query", "union"]
 CELL = 64
 """Tokens per cell, on the query and on the key axis."""
 
-_BIT_WEIGHTS = (1, 2, 4, 8, 16, 32, 64, 128)
 _ROWS_AT_ONCE = 64
 
 
@@ -27,15 +26,21 @@ def num_cells(num_tokens: int) -> int:
     return -(-num_tokens // CELL)
 
 
+def _bit_weights(device: torch.device) -> Tensor:
+    """Return 1, 2, 4, ..., 128, made on the device: a copy from the host would wait for it."""
+    places = torch.arange(8, dtype=torch.uint8, device=device)
+    return torch.ones_like(places) << places
+
+
 def _pack(kept: Bool[Tensor, "*rows m"]) -> Tensor:
     m = kept.shape[-1]
     padded = torch.nn.functional.pad(kept.to(torch.uint8), (0, -m % 8))
-    weights = torch.tensor(_BIT_WEIGHTS, dtype=torch.uint8, device=kept.device)
+    weights = _bit_weights(kept.device)
     return (padded.unflatten(-1, (-1, 8)) * weights).sum(-1, dtype=torch.uint8)
 
 
 def _unpack(bits: Tensor, m: int) -> Bool[Tensor, "*rows m"]:
-    weights = torch.tensor(_BIT_WEIGHTS, dtype=torch.uint8, device=bits.device)
+    weights = _bit_weights(bits.device)
     return (bits[..., None] & weights).ne(0).flatten(-2)[..., :m]
 
 
@@ -246,7 +251,7 @@ class BlockLayout:
         t = k.shape[2]
         n, m = num_cells(s), num_cells(t)
         first = torch.arange(n, device=q.device)[:, None] * CELL + (t - s)
-        last = torch.minimum(first + CELL, torch.tensor(t, device=q.device)) - 1
+        last = (first + CELL).clamp_max(t) - 1
         left = torch.arange(m, device=q.device)[None, :] * CELL
         near = (left + CELL > first - window + 1) & (left < last + (1 if causal else window))
         kept = (near | (left < sink)).expand(b, h, n, m)

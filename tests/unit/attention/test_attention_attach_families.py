@@ -277,3 +277,17 @@ def test_sinks_with_dropout_are_refused_by_name():
         attach(model, policy=SPARSE),
     ):
         model(tokens())
+
+
+@torch.no_grad()
+def test_dropout_of_one_query_draws_the_same():
+    model, ids = build("Llama", attention_dropout=0.5).train(), tokens(8, 1)
+    torch.manual_seed(1)
+    wanted = model(ids).logits
+    with attach(model, policy=SPARSE) as handle:
+        torch.manual_seed(1)
+        inside = model(ids).logits
+        model(tokens())
+    torch.testing.assert_close(inside, wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(wanted, model.eval()(ids).logits, rtol=1e-2, atol=1e-2)
+    assert handle.receipt.details["dense_calls"] == {"decode": 2, "dropout": 2}

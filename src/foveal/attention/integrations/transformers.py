@@ -15,7 +15,7 @@ import math
 import sys
 import threading
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -45,6 +45,8 @@ _REFUSED = (
     "block_indices",
 )
 
+_PLAIN = MaskRule()
+
 _default = Plan(XAttention(), min_tokens=1024)
 """What runs where `attn_implementation="foveal"` is set and nothing is attached."""
 
@@ -65,7 +67,6 @@ def foveal_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
-    sliding_window: int | None = None,
     position_bias: Tensor | None = None,
     s_aux: Tensor | None = None,
     **kwargs: Any,
@@ -87,25 +88,19 @@ def foveal_attention(
         )
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     sink = None if s_aux is None else s_aux.flatten()
-    rule = None if attention_mask is None or attention_mask.ndim == 4 else attention_mask
-    if rule is not None and rule.ndim != 2:
+    described, exact = _PLAIN, attention_mask
+    if attention_mask is not None and attention_mask.ndim == 2:
+        # As with torch SDPA, the mask says what may be seen, whatever the layer calls its window.
+        described, exact = MaskRule.of(attention_mask), None
+        key, value = key[:, :, : described.stop], value[:, :, : described.stop]
+    elif attention_mask is not None and attention_mask.ndim != 4:
         raise UnsupportedError(
-            f"attach: {kind} passes a mask of shape {tuple(rule.shape)}, must have 2 or 4 axes; "
-            "run it without attach"
+            f"attach: {kind} passes a mask of shape {tuple(attention_mask.shape)}, must have 2 or "
+            "4 axes; run it without attach"
         )
-    if rule is None:
-        described = MaskRule(span=sliding_window if attention_mask is None and causal else None)
-    else:
-        described = MaskRule.of(rule)
-        if described.span is None and causal:
-            described = replace(described, span=sliding_window)
-    stop = described.stop
-    if stop is not None:
-        key, value = key[:, :, :stop], value[:, :, :stop]
     call = _Call(site, query, key, value, causal, scaling, sink)
-    exact = attention_mask if rule is None else None
     if query.shape[2] == 1:
-        out = call.exact("decode", described, exact, bias=position_bias)
+        out = call.exact("decode", described, exact, bias=position_bias, dropout=dropout)
     elif dropout:
         out = call.exact("dropout", described, exact, bias=position_bias, dropout=dropout)
     elif position_bias is not None:
