@@ -45,9 +45,9 @@ def attach(
       gradient runs dense). Dropout, `is_causal` with s != t (torch's is top-left there) and axes
       that broadcast run dense.
 
-    A module that holds both, as a pipeline does, gets both. Attach first and compile then: compiled
-    code calls us between its graphs, so `fullgraph=True` is refused by torch. Blocks nest, of the
-    same model too: the inner one counts.
+    A module that holds both gets both. Attach first and compile then: compiled code calls us between
+    its graphs, so `fullgraph=True` is refused by torch. Blocks nest, of the same model too: the inner
+    one counts.
 
     Args:
         model: Any module. Put back as it was on leaving, also after an exception.
@@ -70,14 +70,18 @@ def attach(
 
     Raises:
         ArgumentError: an argument is not as above; `modules` names or chooses no module.
-        UnsupportedError: no attention in the model; a softcap, attention output or dropped
-            sequences (named with the class); or, on leaving, an attention module that never reached
-            us (compiled before, a fused kernel of its own), by name.
+        UnsupportedError: no attention in the model; a softcap, `output_attentions`, `cu_seq_lens`
+            or no SDPA support (named with the class); or, on leaving, an attention module that
+            never reached us (compiled before, a fused kernel of its own), by name.
 
-    Cost: the measurement is one dense attention of `loss_rows` queries a call, as much as that
-        fraction of the rows: 3 % of a dense prefill at 2048 tokens and 64 rows, and Python per
-        head. `details["measure_seconds"]` has what it took; `loss_rows=0` saves it.
+    Cost: the measurement attends with `loss_rows` queries a call in fp32: of a dense call it takes
+        loss_rows / tokens, of a causal one twice that (6 % at 2048 tokens and 64 rows), and Python
+        per head. `details["measure_seconds"]` has what it took; `loss_rows=0` saves it.
     Memory: one bit per cell for each layer's newest layout.
+
+    Example: >>> with attach(model, policy=XAttention()) as handle:
+        ...     model.generate(**inputs)
+        >>> print(handle.receipt)
     """
     check_precision("attach", precision)
     _check(model, policy, min_tokens, loss_rows, seed)
