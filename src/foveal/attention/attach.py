@@ -45,9 +45,9 @@ def attach(
       gradient runs dense). Dropout, `is_causal` with s != t (torch's is top-left there) and axes
       that broadcast run dense.
 
-    A module that holds both gets both. Attach first and compile then: compiled code calls us between
-    its graphs, so `fullgraph=True` is refused by torch. Blocks nest, of the same model too: the inner
-    one counts.
+    A module that holds both gets both. Attach first and compile then: compiled code calls us
+    between its graphs, so `fullgraph=True` is refused by torch. Blocks nest, of the same model too:
+    the inner one counts.
 
     Args:
         model: Any module. Put back as it was on leaving, also after an exception.
