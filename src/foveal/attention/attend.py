@@ -147,8 +147,7 @@ def attend(
         return block_sparse_attention(
             q, k, v, layout, scale=scale, attn_mask=attn_mask, impl=impl, return_lse=return_lse
         )
-    out, lse = _quantized(q, k, v, layout, precision, scale, attn_mask, impl)
-    return (out, lse) if return_lse else out
+    return _quantized(q, k, v, layout, precision, scale, attn_mask, impl, return_lse)
 
 
 def choose_cells(
@@ -211,13 +210,14 @@ def _quantized(
     scale: float | None,
     attn_mask: Tensor | None,
     impl: Impl,
-) -> tuple[Tensor, Tensor]:
+    return_lse: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
     if impl not in ("auto", "cpu", "triton"):
         raise UnsupportedError(
             f'attend: impl is {impl!r} with precision, must be "auto", "cpu" or "triton"; '
             'use "auto"'
         )
-    out, lse = quantized_attention(
+    found = quantized_attention(
         q,
         k,
         v,
@@ -225,10 +225,12 @@ def _quantized(
         precision=precision,
         scale=scale,
         attn_mask=attn_mask,
-        return_lse=True,
+        return_lse=return_lse,
         impl=impl,
     )
-    return out, lse.double() if q.dtype == torch.float64 else lse
+    if isinstance(found, Tensor) or q.dtype != torch.float64:
+        return found
+    return found[0], found[1].double()
 
 
 # --- several sequences ---------------------------------------------------------------------------

@@ -4,7 +4,6 @@ Which cells are kept depends on the numbers, so that a compiler cannot look insi
 precisions travel as JSON text.
 """
 
-import dataclasses
 import json
 from typing import Any
 
@@ -18,16 +17,6 @@ from foveal.attention.layout import num_cells
 from foveal.attention.policy.base import Policy
 from foveal.attention.precision import Sage
 from foveal.errors import UnsupportedError
-
-
-@torch.compiler.assume_constant_result
-def _policy_text(policy: Policy | None) -> str:
-    return "" if policy is None else policy.to_json()
-
-
-@torch.compiler.assume_constant_result
-def _precision_text(precision: Sage | None) -> str:
-    return "" if precision is None else json.dumps(dataclasses.asdict(precision))
 
 
 @torch.library.custom_op("foveal::attend", mutates_args=())
@@ -134,8 +123,8 @@ def compiled_attend(
         k,
         v,
         attn_mask,
-        _policy_text(policy),
-        _precision_text(precision),
+        "" if policy is None else policy.text,
+        "" if precision is None else precision.text,
         causal,
         scale,
         impl,

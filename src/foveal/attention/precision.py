@@ -1,6 +1,7 @@
 """With which numbers attention is computed: `Sage`, 8- or 4-bit logits and 8- or 16-bit values."""
 
-from dataclasses import KW_ONLY, dataclass
+import json
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Literal, TypeAlias, get_args
 
 from foveal.errors import ArgumentError
@@ -44,6 +45,8 @@ class Sage:
         every mode where it has an effect.
     """
 
+    text = ""
+    """The precision as JSON."""
     mode: Mode = "int8-fp8"
     _: KW_ONLY
     granularity: Granularity = "thread"
@@ -68,6 +71,9 @@ class Sage:
                 f"Sage: {name} is {getattr(self, name)!r} with mode={self.mode!r}, must be left "
                 "out there: it acts on fp8 only; drop it"
             )
+
+        # Kept as text, which torch.compile takes for a constant.
+        object.__setattr__(self, "text", json.dumps(asdict(self)))
 
     @property
     def bits(self) -> int:

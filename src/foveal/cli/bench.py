@@ -74,7 +74,7 @@ def bench(
     ):
         rows.append(row)
         if not as_json:
-            typer.echo(_line(row))
+            typer.echo(str(row))
         if out is not None:
             write_json(out, {**where, "rows": [dataclasses.asdict(x) for x in rows]})
     emit({**where, "rows": [dataclasses.asdict(x) for x in rows]}, as_json, [])
@@ -87,13 +87,3 @@ def _numbers(name: str, text: str) -> list[float]:
         raise ArgumentError(
             f"-o {name}: {name} is {text!r}, must be numbers between commas; for example 8192,32768"
         ) from error
-
-
-def _line(row: Any) -> str:
-    case = row.case
-    head = f"{case.num_tokens:>7} {'causal' if case.causal else 'full':<6} {row.name:<64}"
-    if row.milliseconds is None:
-        return f"{head} {row.note}"
-    speed = f"{row.teraflops:7.1f} TFLOP/s" if row.teraflops is not None else " " * 15
-    error = f"  error {row.error:.4f}" if row.error is not None else ""
-    return f"{head} density {row.density:.3f} {row.milliseconds:9.3f} ms {speed}{error}"

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foveal.attention.layout import BlockLayout
+from foveal.attention.layout import CELL, BlockLayout
 from foveal.errors import UnsupportedError
 
 
@@ -43,9 +43,13 @@ def flex_attention_cells(
             'do on a CPU; use impl="cpu"'
         )
     mask = layout.to_block_mask()
+    # Torch's own tiles for GPUs are larger than our cells, which it refuses.
+    options = {"BLOCK_M": CELL, "BLOCK_N": CELL} if q.is_cuda else None
     grouped = q.shape[1] != k.shape[1]
     try:
-        out = _compiled()(q, k, v, block_mask=mask, scale=scale, enable_gqa=grouped)
+        out = _compiled()(
+            q, k, v, block_mask=mask, scale=scale, enable_gqa=grouped, kernel_options=options
+        )
     except FailOnRecompileLimitHit as error:
         raise UnsupportedError(
             'block_sparse_attention: impl is "flex" with more shapes than torch compiles for '

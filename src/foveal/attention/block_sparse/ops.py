@@ -83,7 +83,7 @@ def block_sparse_gpu(
     out, lse = block_sparse_triton(
         q, k, v, layout, scale=scale, attn_mask=attn_mask, dense=complete
     )
-    return out.contiguous(), lse
+    return out, lse
 
 
 @block_sparse_gpu.register_fake
@@ -99,7 +99,10 @@ def _block_sparse_gpu_fake(  # pyright: ignore[reportUnusedFunction] - registere
     scale: float,
     complete: bool,
 ) -> tuple[Tensor, Tensor]:
-    return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=torch.float32)
+    b, h, s, _ = q.shape
+    # Laid out token by token, as models want it next.
+    out = q.new_empty((b, s, h, v.shape[3])).transpose(1, 2)
+    return out, q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
 @torch.library.custom_op("foveal::block_sparse_backward", mutates_args=())

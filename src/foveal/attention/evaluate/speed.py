@@ -72,6 +72,16 @@ class Timing:
     error: float | None
     note: str = ""
 
+    def __str__(self) -> str:
+        """Return one line of a table."""
+        rule = "causal" if self.case.causal else "full"
+        head = f"{self.case.num_tokens:>7} {rule:<6} {self.name:<64}"
+        if self.milliseconds is None:
+            return f"{head} {self.note}"
+        speed = " " * 15 if self.teraflops is None else f"{self.teraflops:7.1f} TFLOP/s"
+        error = "" if self.error is None else f"  error {self.error:.4f}"
+        return f"{head} density {self.density:.3f} {self.milliseconds:9.3f} ms {speed}{error}"
+
 
 def measure_speed(
     cases: list[Case],

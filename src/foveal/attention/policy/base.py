@@ -1,8 +1,10 @@
 """What a policy is: queries and keys in, kept cells out."""
 
+import contextlib
 import dataclasses
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -28,12 +30,24 @@ class Policy(ABC):
     policy can be written to text and read again.
     """
 
+    text = ""
+    """The policy as JSON; empty where `to_json` refuses."""
     known: ClassVar[dict[str, type["Policy"]]] = {}
 
     def __init_subclass__(cls) -> None:
         """Remember the class, so that `from_json` finds it."""
         super().__init_subclass__()
         Policy.known[cls.__name__] = cls
+        checked: Callable[[Policy], None] | None = getattr(cls, "__post_init__", None)
+
+        def finish(self: Policy) -> None:
+            if checked is not None:
+                checked(self)
+            # Kept as text, which torch.compile takes for a constant; it cannot look for fields.
+            with contextlib.suppress(ArgumentError):
+                object.__setattr__(self, "text", self.to_json())
+
+        cls.__post_init__ = finish  # pyright: ignore[reportAttributeAccessIssue]
 
     def to_json(self) -> str:
         """Return the policy as JSON text.
