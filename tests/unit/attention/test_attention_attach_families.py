@@ -190,8 +190,10 @@ def test_position_bias_runs_dense_and_exact():
     assert len(handle.receipt.details["density_per_layer"]) == 6  # told apart by name
 
 
+@pytest.mark.parametrize("length", [130, 300])
 @torch.no_grad()
-def test_encoder_and_decoder_with_crossing_attention():
+def test_encoder_and_decoder_with_crossing_attention(length):
+    """Padding of the encoder says nothing of the decoder's queries, as many as they may be."""
     torch.manual_seed(0)
     sizes = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 32}
     heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
@@ -200,12 +202,14 @@ def test_encoder_and_decoder_with_crossing_attention():
     model, ids = transformers.BartModel(config).eval(), tokens(2)
     mask = torch.ones_like(ids)
     mask[1, 250:] = 0
-    call = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids[:, :130]}
+    call = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids[:, :length]}
     wanted = model(**call).last_hidden_state
     with attach(model, policy=ALL) as handle:
         inside = model(**call).last_hidden_state
     torch.testing.assert_close(inside, wanted, rtol=1e-4, atol=1e-4)
-    assert set(handle.receipt.details["dense_calls"]) == {"every cell kept"}
+    reasons = handle.receipt.details["dense_calls"]
+    assert reasons.pop("queries beside padded keys") == (2 if length == 300 else 1)
+    assert set(reasons) == {"every cell kept"}
     names = set(handle.receipt.details["density_per_layer"])
     assert any(x.endswith("encoder_attn") for x in names)
     assert len(names) == 3

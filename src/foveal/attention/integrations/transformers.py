@@ -133,15 +133,31 @@ class _Call:
         self.site.reach()
         out = q.new_zeros(*q.shape[:3], v.shape[3])
         for i, (first, last) in enumerate(described.real):
+            if first == last:
+                continue
+            # Causal queries are the last s positions. Others as many as keys sit beside them, or
+            # are those of another sequence, which nobody says: then none may be left out.
             low, high = 0, s
-            if self.causal or s == t:  # Queries are the last s positions.
+            if self.causal or s == t:
                 low, high = max(0, first - (t - s)), max(0, last - (t - s))
-            if first < last and low < high:
-                one, keys = slice(i, i + 1), slice(first, last)
-                some = q[one, :, low:high]
-                found = self._prefill(some, k[one, :, keys], v[one, :, keys], described.span)
+            one = slice(i, i + 1)
+            keys, values = k[one, :, first:last], v[one, :, first:last]
+            if low < high:
+                found = self._prefill(q[one, :, low:high], keys, values, described.span)
                 out[one, :, low:high] = found.to(out.dtype)
+            for beside in () if self.causal else (slice(0, low), slice(high, s)):
+                some = q[one, :, beside]
+                if some.shape[2]:
+                    out[one, :, beside] = self._beside(some, keys, values).to(out.dtype)
         return out
+
+    def _beside(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        rule = Rule(q.shape[2], k.shape[2], causal=False)
+
+        def compute() -> Tensor:
+            return attend_to_all(q, k, v, rule, scale=self.scale, sink=self.sink)
+
+        return dense(self.site, "queries beside padded keys", q, rule, compute)
 
     def _prefill(self, q: Tensor, k: Tensor, v: Tensor, span: int | None) -> Tensor:
         return prefill(
