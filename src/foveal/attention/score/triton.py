@@ -23,6 +23,10 @@ _SCRATCH_BYTES = 64 * 2**20
 """Most memory for masses that are not yet normalized; longer inputs take several launches."""
 
 
+TILES = (64, 128, 4, 2)
+"""Strided queries and keys of a tile, warps, and depth of the software pipeline."""
+
+
 @triton.jit
 def mass_kernel(
     q_ptr, k_ptr, scratch_ptr, tops_ptr, mass_ptr,
@@ -64,44 +68,55 @@ def mass_kernel(
     slot = (bh * tl.num_programs(0) + block) * ROWS + tl.arange(0, ROWS)
     tiles = tl.cdiv(num_columns, COLUMNS)
     scratch = scratch_ptr + slot[:, None] * (tiles * WIDTH) + tl.arange(0, WIDTH)[None, :]
-    for tile in range(0, tl.cdiv(stop, COLUMNS)):
+    acc = tl.zeros((ROWS, COLUMNS), tl.float32)
+    # One loop over tiles and steps, so that the next tile is under way while one is summed up.
+    for i in tl.range(0, tl.cdiv(stop, COLUMNS) * STRIDE, num_stages=STAGES):
+        tile = i // STRIDE
+        step = i % STRIDE
         column = tile * COLUMNS + tl.arange(0, COLUMNS)
-        acc = tl.zeros((ROWS, COLUMNS), tl.float32)
-        for step in tl.range(0, STRIDE, num_stages=STAGES):
-            shift = STRIDE - 1 - step
-            if ALTERNATE:
-                shift = tl.where(odd == 1, (2 * STRIDE - 2 - step) % STRIDE, shift)
-            query = row * STRIDE + shift
-            key = column * STRIDE + step
-            there_q = ((query < s) & (local < num_rows))[:, None] & inside[None, :]
-            there_k = (key < t)[:, None] & inside[None, :]
-            q = tl.load(q_base + query.to(tl.int64)[:, None] * q_s, mask=there_q, other=0.0)
-            k = tl.load(k_base + key.to(tl.int64)[:, None] * k_t, mask=there_k, other=0.0)
-            acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
-        if RAGGED:
-            of_row = tl.minimum(STRIDE, s - row * STRIDE)[:, None]
-            of_column = tl.minimum(STRIDE, t - column * STRIDE)[None, :]
-            pairs = of_row + of_column - STRIDE
-            if ALTERNATE:
-                other = tl.minimum(of_column, STRIDE - 1) - (STRIDE - 1 - of_row)
-                other = tl.where(of_row == STRIDE, of_column, other)
-                pairs = tl.where(odd[:, None] == 1, other, pairs)
-            x = acc * factor / tl.maximum(pairs, 1).to(tl.float32)
-            x = tl.where(pairs > 0, x, float("-inf"))
-        else:
-            x = acc * (factor / STRIDE)
-        seen = (column < num_columns)[None, :] & (local < num_rows)[:, None]
-        if CAUSAL:
-            seen = seen & (column[None, :] * STRIDE <= last[:, None])
-        x = tl.where(seen, x, float("-inf"))
-        new = tl.maximum(top, tl.max(x, 1))
-        finite = tl.where(new == float("-inf"), 0.0, new)
-        p = tl.exp2(x - finite[:, None])
-        shrink = tl.exp2(top - finite)
-        total = total * shrink + tl.sum(p, 1)
-        top = new
-        tl.store(scratch + tile * WIDTH, tl.sum(tl.reshape(p, (ROWS, WIDTH, PER)), 2))
-        tl.store(tops_ptr + slot * tiles + tile, finite)
+        shift = STRIDE - 1 - step
+        if ALTERNATE:
+            shift = tl.where(odd == 1, (2 * STRIDE - 2 - step) % STRIDE, shift)
+        query = row * STRIDE + shift
+        key = column * STRIDE + step
+        there_q = (query < s) & (local < num_rows)
+        q = tl.load(
+            q_base + query.to(tl.int64)[:, None] * q_s,
+            mask=there_q[:, None] & inside[None, :],
+            other=0.0,
+        )
+        k = tl.load(
+            k_base + key.to(tl.int64)[:, None] * k_t,
+            mask=(key < t)[:, None] & inside[None, :],
+            other=0.0,
+        )
+        acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
+        if step == STRIDE - 1:
+            if RAGGED:
+                of_row = tl.minimum(STRIDE, s - row * STRIDE)[:, None]
+                of_column = tl.minimum(STRIDE, t - column * STRIDE)[None, :]
+                pairs = of_row + of_column - STRIDE
+                if ALTERNATE:
+                    other = tl.minimum(of_column, STRIDE - 1) - (STRIDE - 1 - of_row)
+                    other = tl.where(of_row == STRIDE, of_column, other)
+                    pairs = tl.where(odd[:, None] == 1, other, pairs)
+                x = acc * factor / tl.maximum(pairs, 1).to(tl.float32)
+                x = tl.where(pairs > 0, x, float("-inf"))
+            else:
+                x = acc * (factor / STRIDE)
+            acc = tl.zeros((ROWS, COLUMNS), tl.float32)
+            seen = (column < num_columns)[None, :] & (local < num_rows)[:, None]
+            if CAUSAL:
+                seen = seen & (column[None, :] * STRIDE <= last[:, None])
+            x = tl.where(seen, x, float("-inf"))
+            new = tl.maximum(top, tl.max(x, 1))
+            finite = tl.where(new == float("-inf"), 0.0, new)
+            p = tl.exp2(x - finite[:, None])
+            shrink = tl.exp2(top - finite)
+            total = total * shrink + tl.sum(p, 1)
+            top = new
+            tl.store(scratch + tile * WIDTH, tl.sum(tl.reshape(p, (ROWS, WIDTH, PER)), 2))
+            tl.store(tops_ptr + slot * tiles + tile, finite)
     tl.debug_barrier()
     final = tl.where(top == float("-inf"), 0.0, top)
     share = tl.where(total == 0.0, 0.0, 1.0 / tl.where(total == 0.0, 1.0, total))
@@ -135,8 +150,7 @@ def iter_block_mass_triton(
     g, t = k.shape[1:3]
     q, k = (x if x.stride(-1) == 1 else x.contiguous() for x in (q.detach(), k.detach()))
     per, n, m = CELL // stride, num_cells(s), num_cells(t)
-    size = max(64, per)
-    columns = max(128, per)
+    size, columns, warps, stages = TILES
     tiles = -(-t // (stride * columns))
     per_block = 4 * b * h * size * (tiles * columns // per + tiles)
     blocks = max(1, _SCRATCH_BYTES // per_block)
@@ -154,7 +168,7 @@ def iter_block_mass_triton(
             D=d, BD=max(16, triton.next_power_of_2(d)), STRIDE=stride, CAUSAL=causal,
             ALTERNATE=alternate, RAGGED=bool(s % stride or t % stride), ROWS=size,
             COLUMNS=columns, PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32",
-            STAGES=1 if q.dtype == torch.float32 else 3, num_warps=4,
+            STAGES=1 if q.dtype == torch.float32 else stages, num_warps=warps,
         )  # fmt: skip
         yield first, mass
 
