@@ -1,5 +1,6 @@
 """The snippets of the how-to pages run."""
 
+import json
 import re
 from pathlib import Path
 
@@ -27,3 +28,14 @@ def test_snippet_runs(page, needs, capsys):
         assert scope["handle"].density < 1
     if page == "own-models":
         assert scope["handle"].density < 1
+
+
+def test_committed_overhead_is_what_the_page_says():
+    assert "under 3 % at 2048 tokens" in (PAGES / "transformers.md").read_text()
+    results = PAGES.parents[1] / "benchmarks" / "results" / "attach_overhead--cpu.json"
+    table = json.loads(results.read_text())
+    assert table["tokens"] == 2048
+    ways = [x for name, x in table["prefill"].items() if name not in ("plain", "aa")]
+    assert len(ways) == 3
+    assert all(x["overhead"] < 0.03 for x in ways)
+    assert all(x == 0 for x in table["relative_l2_error"].values())
