@@ -171,7 +171,9 @@ def cell_bias(
     hidden = hidden.permute(0, 2, 1, 3).flatten(2)
     dtype = torch.float32
     if attn_mask is None:
-        return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -math.inf)
+        return torch.zeros(hidden.shape, device=hidden.device, dtype=torch.float32).masked_fill_(
+            hidden, -math.inf
+        )
     inner = torch.arange(CELL, device=row.device)
     s, t = layout.num_queries, layout.num_keys
     query = (row[:, None] * CELL + inner).clamp_max(s - 1)[:, :, None]
@@ -191,7 +193,7 @@ def _skip_of(batch: RowBatch, layout: BlockLayout) -> Float[Tensor, " r"] | None
     if layout.skip_threshold is None:
         return None
     _, h, n, _ = layout.shape
-    per_head = torch.tensor(layout.skip_threshold, device=batch.rows.device)
+    per_head = torch.tensor(layout.skip_threshold, device=batch.rows.device, dtype=torch.float32)
     return per_head[(batch.rows // n) % h]
 
 

@@ -337,11 +337,13 @@ def _all_rows(
     """
     b, h, n, m = layout.shape
     device = inputs.q.device
-    out = torch.zeros(b * h * n, CELL, inputs.v.shape[2], device=device)
-    lse = torch.full((b * h * n, CELL), -math.inf, device=device)
+    out = torch.zeros(b * h * n, CELL, inputs.v.shape[2], device=device, dtype=torch.float32)
+    lse = torch.full((b * h * n, CELL), -math.inf, device=device, dtype=torch.float32)
     skip = None
     if layout.skip_threshold is not None:
-        skip = torch.tensor(layout.skip_threshold, device=device) * math.log2(math.e)
+        skip = torch.tensor(layout.skip_threshold, device=device, dtype=torch.float32) * math.log2(
+            math.e
+        )
     inner = torch.arange(CELL, device=device)
     for batch in iter_rows(layout, g, cut):
         per_row = batch.num_cells * _bytes_per_cell(inputs, short)
@@ -372,9 +374,9 @@ def _run(inputs: _Inputs, rows: _Rows, short: bool) -> tuple[Tensor, Tensor]:
     r, c = rows.keys.shape
     device = rows.keys.device
     state = _State(
-        top=torch.full((r, CELL, 1), -math.inf, device=device),
-        mass=torch.zeros(r, CELL, 1, device=device),
-        out=torch.zeros(r, CELL, inputs.v.shape[2], device=device),
+        top=torch.full((r, CELL, 1), -math.inf, device=device, dtype=torch.float32),
+        mass=torch.zeros(r, CELL, 1, device=device, dtype=torch.float32),
+        out=torch.zeros(r, CELL, inputs.v.shape[2], device=device, dtype=torch.float32),
     )
     step = max(1, _GATHER_BYTES // (r * _bytes_per_cell(inputs, short)))
     for i in range(0, c, step):
@@ -409,7 +411,11 @@ def _logits(inputs: _Inputs, rows: _Rows, some: slice) -> Float[Tensor, "r 64 c 
         logits[i, :, j] = logits[i, :, j].masked_fill(~inputs.masks[kind[i, j]], -math.inf)
     bias = None if inputs.bias is None else inputs.bias(rows.rows, index)
     if bias is not None:
-        logits += bias.float().mul_(math.log2(math.e)).view(r, CELL, c, CELL)
+        # The lowest finite number must not become -inf in base 2.
+        natural = bias.float()
+        scaled = (natural * math.log2(math.e)).clamp_min_(torch.finfo(torch.float32).min)
+        scaled = torch.where(natural.isneginf(), natural, scaled)
+        logits += scaled.view(r, CELL, c, CELL)
     return logits
 
 

@@ -191,12 +191,14 @@ def block_sparse_triton(
     g, t, e = k.shape[1], k.shape[2], v.shape[3]
     q, k, v = (with_unit_stride(x) for x in (q, k, v))
     out = torch.empty(b, s, h, e, dtype=q.dtype, device=q.device).transpose(1, 2)
-    lse = torch.empty(b, h, s, device=q.device)
+    lse = torch.empty(b, h, s, device=q.device, dtype=torch.float32)
     lists, info = (None, None) if dense else cell_lists(layout)
     kind, strides = mask_arguments(attn_mask, (b, h, s, t))
     skip = None
     if layout.skip_threshold is not None:
-        skip = torch.tensor(layout.skip_threshold, device=q.device) * math.log2(math.e)
+        skip = torch.tensor(
+            layout.skip_threshold, device=q.device, dtype=torch.float32
+        ) * math.log2(math.e)
     n, m = num_cells(s), num_cells(t)
     width = max(d, e)
     pairs = width <= 64 and kind == 0 and skip is None

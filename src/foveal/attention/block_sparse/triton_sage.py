@@ -371,11 +371,13 @@ def sage_triton(
         values = values.to(torch.float16)
     plain = with_unit_stride(k)
     out = torch.empty(b, s, h, e, dtype=q.dtype, device=q.device).transpose(1, 2)
-    lse = torch.empty(b, h, s, device=q.device)
+    lse = torch.empty(b, h, s, device=q.device, dtype=torch.float32)
     lists, info = (None, None) if dense else cell_lists(layout)
     skip = None
     if layout.skip_threshold is not None:
-        skip = torch.tensor(layout.skip_threshold, device=q.device) * math.log2(math.e)
+        skip = torch.tensor(
+            layout.skip_threshold, device=q.device, dtype=torch.float32
+        ) * math.log2(math.e)
     kind, strides = mask_arguments(attn_mask, (b, h, s, t))
     # More work a tile would not fit 168 registers.
     small = fp8 and mean is None and kind == 0 and max(d, e) <= 128

@@ -5,6 +5,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 _ATTRIBUTE = "_foveal_rule"
@@ -148,7 +149,7 @@ def _spans(rule: Any, rows: Tensor, columns: Tensor, window: int | None) -> tupl
 
     Looks at 64 rows, on the CPU.
     """
-    some = rows[torch.linspace(0, len(rows) - 1, min(64, len(rows))).long()]
+    some = rows[spread(len(rows))]
     zero = torch.zeros(1, 1, 1, 1, dtype=torch.long)
     found = rule(zero, zero, some[None, None, :, None], columns[None, None, None, :])
     distance = some[:, None] - columns[None, :]
@@ -168,3 +169,8 @@ def _is_pure(rule: Any) -> bool:
     if not isinstance(rule, FunctionType) or rule.__module__ != "transformers.masking_utils":
         return False
     return all(_is_pure(cell.cell_contents) for cell in rule.__closure__ or ())
+
+
+def spread(count: int) -> Int[Tensor, " rows"]:
+    """Return at most 64 indices below `count`, evenly spread, the first and the last among them."""
+    return torch.linspace(0, count - 1, min(64, count), dtype=torch.float64).long()

@@ -184,7 +184,9 @@ class Sparge(Policy):
         """Yield the kept cells of successive chunks of query cells."""
         h, s, d = q.shape[1:]
         g, t = k.shape[1:3]
-        alike = torch.tensor(_per_head("similarity", self.similarity, h), device=q.device)
+        alike = torch.tensor(
+            _per_head("similarity", self.similarity, h), device=q.device, dtype=torch.float32
+        )
         queries = pool_cells(q)
         keys = pool_cells(k, shift=mean_token(k) if self.smooth_k else None)
         row_alike = queries.self_similarity > alike[:, None]

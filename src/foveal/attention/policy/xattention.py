@@ -198,7 +198,7 @@ class XAttention(Policy):
 
     def _thresholds(self, h: int, device: torch.device) -> Float[Tensor, " h"]:
         if not isinstance(self.threshold, tuple):
-            return torch.full((h,), float(self.threshold), device=device)
+            return torch.full((h,), float(self.threshold), device=device, dtype=torch.float32)
         if len(self.threshold) != h:
             raise ArgumentError(
                 f"XAttention.layout: threshold has {len(self.threshold)} values, must have one "

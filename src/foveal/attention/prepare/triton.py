@@ -134,15 +134,15 @@ def prepare_triton(
     tiled = precision.value_format == "fp8" and has_fp8(k.device)
     mean_k = precision.smooth_k and k_mean is None
     device = k.device
-    v_mean, v_scale = None, torch.empty(b, g, 1, e, device=device)
+    v_mean, v_scale = None, torch.empty(b, g, 1, e, device=device, dtype=torch.float32)
     if tiled or mean_k:
         k, v = with_unit_stride(k), with_unit_stride(v)
         width, parts = max(16, triton.next_power_of_2(max(d, e))), -(-t // _TOKENS)
-        sums, high, low = torch.empty(3, 2, b * g, parts, width, device=device)
+        sums, high, low = torch.empty(3, 2, b * g, parts, width, device=device, dtype=torch.float32)
         if precision.smooth_v:
-            v_mean = torch.empty(b, g, 1, e, device=device)
+            v_mean = torch.empty(b, g, 1, e, device=device, dtype=torch.float32)
         if mean_k:
-            k_mean = torch.empty(b, g, 1, d, device=device)
+            k_mean = torch.empty(b, g, 1, d, device=device, dtype=torch.float32)
         stats_kernel[(parts, b * g, 2)](
             k, v, sums, high, low, *k.stride()[:3], *v.stride()[:3], g, t, parts,
             D=d, E=e, WIDTH=width, MEAN_K=mean_k, ROWS=_ROWS, TOKENS=_TOKENS,

@@ -152,13 +152,13 @@ def quantize_tokens(
     groups = group_of_token(side, granularity, device=x.device)
     num_groups = {0: 1, 1: 4, 2: 32, 3: 4}[grouping]
     codes = torch.empty(b, h, n, CELL, d, dtype=torch.int8, device=x.device)
-    scales = torch.empty(b, h, n, num_groups, device=x.device)
+    scales = torch.empty(b, h, n, num_groups, device=x.device, dtype=torch.float32)
     if smooth:
-        mean = torch.empty(b, h, n, d, device=x.device)
+        mean = torch.empty(b, h, n, d, device=x.device, dtype=torch.float32)
     elif mean is not None:
         mean = mean.detach().float().contiguous()
-    pooled = torch.empty(b, h, n, d, device=x.device) if summary else None
-    similar = torch.empty(b, h, n, device=x.device) if summary else None
+    pooled = torch.empty(b, h, n, d, device=x.device, dtype=torch.float32) if summary else None
+    similar = torch.empty(b, h, n, device=x.device, dtype=torch.float32) if summary else None
     codes_kernel[(n, b * h)](
         x, mean, codes, scales, pooled, similar, *x.stride()[:3], h, s, n,
         D=d, BD=max(16, triton.next_power_of_2(d)), LARGEST=float(2 ** (bits - 1) - 1),

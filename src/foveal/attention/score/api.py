@@ -71,9 +71,9 @@ def _scores(
     scores = torch.baddbmm(nothing, grouped, keys.flatten(0, 1).mT, beta=0, alpha=alpha)
     scores = scores.view(b, h, -1, columns)
     if ragged:
-        there_q = torch.ones(1, 1, rows, 1, device=q.device)
+        there_q = torch.ones(1, 1, rows, 1, device=q.device, dtype=torch.float32)
         there_q = _group_queries(_pad_groups(there_q, stride), stride, first, alternate)
-        there_k = torch.ones(1, 1, num_keys, 1, device=q.device)
+        there_k = torch.ones(1, 1, num_keys, 1, device=q.device, dtype=torch.float32)
         there_k = _pad_groups(there_k, stride).view(-1, stride)
         pairs = there_q[0, 0] @ there_k.T
         return (scores / pairs.clamp_min(1)).masked_fill(pairs == 0, -math.inf)

@@ -69,7 +69,7 @@ def pool_cells(
         if shift is not None:
             some = some - shift
         rows = some.shape[2]
-        there = torch.full((num_cells(rows),), float(CELL), device=x.device)
+        there = torch.full((num_cells(rows),), float(CELL), device=x.device, dtype=torch.float32)
         there[-1] = rows - (len(there) - 1) * CELL
         norm = torch.linalg.vector_norm(some, dim=3, keepdim=True)
         # A zero token divides by infinity: 0. One with NaN or infinity gives NaN.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from foveal.attention.layout import CELL, num_cells
 
-_SCRATCH_BYTES = 64 * 2**20
+_SCRATCH_BYTES = 256 * 2**20
 """Most memory for masses that are not yet normalized; longer inputs take several launches."""
 
 
@@ -144,7 +144,7 @@ def iter_block_mass_triton(
 
     Products are taken in the dtype of `q`, sums in fp32.
 
-    Memory: 64 MiB of scratch, and one chunk of masses.
+    Memory: 256 MiB of scratch, and one chunk of masses.
     """
     b, h, s, d = q.shape
     g, t = k.shape[1:3]
@@ -159,9 +159,11 @@ def iter_block_mass_triton(
         cells = min(step, n - first)
         rows = -(-(min(s, (first + cells) * CELL) - first * CELL) // stride)
         grid = (-(-rows // size), h, b)
-        scratch = torch.empty(b * h * grid[0] * size, tiles * columns // per, device=q.device)
-        tops = torch.empty(b * h * grid[0] * size, tiles, device=q.device)
-        mass = torch.zeros(b, h, cells, m, device=q.device)
+        scratch = torch.empty(
+            b * h * grid[0] * size, tiles * columns // per, device=q.device, dtype=torch.float32
+        )
+        tops = torch.empty(b * h * grid[0] * size, tiles, device=q.device, dtype=torch.float32)
+        mass = torch.zeros(b, h, cells, m, device=q.device, dtype=torch.float32)
         mass_kernel[grid](
             q, k, scratch, tops, mass, *q.stride()[:3], *k.stride()[:3], h, g, s, t,
             first * per, rows, -(-t // stride), cells, m, scale * 1.4426950408889634,
