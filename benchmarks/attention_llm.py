@@ -22,6 +22,10 @@ from foveal.attention import BlockLayout, Policy, Sage, attach
 
 FILE = Path(__file__).parent / "results" / "attention_llm--h100.json"
 DENSITIES = (0.05, 0.1, 0.2)
+WARM = 4096
+"""Tokens of the run that warms up."""
+LONG = 100_000
+"""From here on each setting runs once."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ def main() -> None:
     model = model_of(given.layers)
     for length in given.tokens:
         tokens = torch.randint(0, 128256, (1, length), device="cuda")
+        runs = given.repeats if length < LONG else 1
         settings: list[tuple[float | None, Sage | None]] = [(None, None)]
         settings += [(x, p) for x in DENSITIES for p in (None, Sage("int8-fp8"))]
         settings += [(1.0, Sage("int8-fp8"))]
@@ -116,25 +121,26 @@ def main() -> None:
             row["precision"] = precision.mode if precision else "bf16"
             if density is None:
                 row["way"] = "torch SDPA"
-                first_token(model, tokens)
-                times, peaks = zip(
-                    *(first_token(model, tokens) for _ in range(given.repeats)), strict=True
-                )
+                first_token(model, tokens[:, :WARM])
+                times, peaks = zip(*(first_token(model, tokens) for _ in range(runs)), strict=True)
                 with attach(model, policy=None, loss_rows=0) as handle:
                     first_token(model, tokens)
                 details = handle.receipt.details
             else:
                 row["way"] = "attached"
                 policy = None if density == 1.0 else RandomCells(density)
+                if policy is not None:
+                    heads = (torch.empty(1, x, length, 1, device="cuda") for x in (32, 8))
+                    policy.layout(*heads)
                 with attach(model, policy=policy, precision=precision, loss_rows=0):
-                    first_token(model, tokens)
+                    first_token(model, tokens[:, :WARM])
                 with attach(model, policy=policy, precision=precision, loss_rows=0) as handle:
                     times, peaks = zip(
-                        *(first_token(model, tokens) for _ in range(given.repeats)), strict=True
+                        *(first_token(model, tokens) for _ in range(runs)), strict=True
                     )
                 details = handle.receipt.details
                 row["measured_density"] = handle.density
-            calls = 1 if density is None else given.repeats
+            calls = 1 if density is None else runs
             attention = (details["attend_seconds"] + details["select_seconds"]) / calls
             row |= {
                 "seconds": sorted(times)[len(times) // 2],
