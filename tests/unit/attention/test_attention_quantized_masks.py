@@ -110,3 +110,18 @@ def test_masks_refused() -> None:
         )
     with pytest.raises(UnsupportedError, match="attn_mask requires a gradient"):
         attend(q, k, v, precision=Sage(), attn_mask=torch.zeros(1, 1, 200, 260, requires_grad=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_whose_mask_is_the_least_number_see_every_key_alike(dtype) -> None:
+    """Times log2(e) the least finite number is -inf, and a row of that would be zero."""
+    q, k, v = inputs(dtype=dtype)
+    mask = torch.zeros(1, 1, 200, 260, dtype=dtype)
+    mask[:, :, 30:40] = torch.finfo(dtype).min
+    some = {"precision": Sage("int8-fp16"), "causal": False, "return_lse": True, "impl": "cpu"}
+    out, lse = attend(q, k, v, attn_mask=mask, **some)
+    assert bool(lse.isfinite().all())
+    wanted = v.float().mean(2, keepdim=True).repeat_interleave(2, 1)
+    torch.testing.assert_close(
+        out[:, :, 30:40].float(), wanted.expand(-1, -1, 10, -1), rtol=0, atol=5e-3
+    )
