@@ -335,7 +335,8 @@ def test_precision_quantizes_prefills_and_is_measured(policy):
             quantized = model(tokens).logits
     assert not torch.equal(quantized, dense)
     receipt = handle.receipt
-    assert receipt.details["impl"] == {"quantized": 2}
+    assert receipt.details["impl"] == {"quantized (cpu)": 2}
+    assert list(receipt.details["emulated"]) == ["int8", "fp8"]
     assert receipt.details["precision"].startswith("Sage(mode='int8-fp8'")
     assert receipt.loss is not None
     if policy is None:

@@ -152,7 +152,7 @@ def test_quantized_video_attention():
     wanted = run()
     with attach(network, policy=None, precision=Sage("int8-fp8")) as handle:
         inside = run()
-    assert handle.receipt.details["impl"] == {"quantized": 4}
+    assert handle.receipt.details["impl"] == {"quantized (cpu)": 4}
     assert 0 < handle.receipt.loss < 0.1
     assert not torch.equal(inside, wanted)
     torch.testing.assert_close(inside, wanted, rtol=0.1, atol=0.05)

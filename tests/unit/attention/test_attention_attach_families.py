@@ -139,7 +139,7 @@ def test_sinks_are_kept_by_precision():
     wanted = model(ids).logits
     with attach(model, policy=None, precision=Sage("int8-fp8")) as handle:
         inside = model(ids).logits
-    assert handle.receipt.details["impl"] == {"quantized": 2}
+    assert handle.receipt.details["impl"] == {"quantized (cpu)": 2}
     assert 0 < handle.receipt.loss < 0.1
     assert not torch.equal(inside, wanted)
     torch.testing.assert_close(inside, wanted, rtol=0.1, atol=0.02)

@@ -40,6 +40,11 @@ _SHORT_KEYS = 32
 """Keys that one fp8 matrix instruction sums."""
 
 
+def choose_quantized_impl(q: Tensor, v: Tensor) -> Literal["cpu", "triton"]:
+    """Return what `impl="auto"` runs: "triton" where its kernel can, otherwise "cpu"."""
+    return "cpu" if triton_refusal(q) or triton_refusal(v) else "triton"
+
+
 @dataclass(frozen=True)
 class _Inputs:
     """Everything that the tiles read; rows are cells, and all scales are per token."""
@@ -195,7 +200,7 @@ def quantized_attention(
     if impl == "triton":
         check_triton(fn, q=q, v=v)
     elif impl == "auto":
-        impl = "cpu" if triton_refusal(q) or triton_refusal(v) else "triton"
+        impl = choose_quantized_impl(q, v)
     if prepared is None:
         prepared = prepare(k, v, precision=precision, impl=impl)
     _check_prepared(fn, k, v, precision, prepared)

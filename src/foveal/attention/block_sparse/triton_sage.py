@@ -394,7 +394,8 @@ def sage_triton(
         SMOOTH_Q=mean is not None, CENTERED=prepared.key_mean is not None,
         V_MEAN=prepared.values.mean is not None, MASK=kind, SKIP=skip is not None,
         FP8=fp8, EMULATED=fp8 and not prepared.values.tiled,
-        TWO_LEVEL=fp8 and precision.accumulate == "two-level", STAGES=STAGES,
+        TWO_LEVEL=fp8 and precision.accumulate == "two-level",
+        STAGES=STAGES if max(d, e) <= 128 and (fp8 or mean is None) else 1,
         num_warps=4,
         maxnreg=MAX_REGISTERS if small and is_hopper(q.device) else None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from torch import Tensor
 from foveal.attention.attend import choose_cells
 from foveal.attention.block_sparse.api import Impl, block_sparse_attention, choose_impl
 from foveal.attention.block_sparse.dense import dense_attention
-from foveal.attention.block_sparse.quantized import quantized_attention
+from foveal.attention.block_sparse.quantized import choose_quantized_impl, quantized_attention
 from foveal.attention.integrations.loss import sample_rows, sampled_loss
 from foveal.attention.integrations.site import Site
 from foveal.attention.integrations.visible import Rule
@@ -137,7 +137,7 @@ def _sparse(
         layout = layout.with_span(rule.span)
         middle = None if ledger is None else ledger.watch.mark(q.device)
         if plan.precision is not None:
-            name = "quantized"
+            name = f"quantized ({choose_quantized_impl(q, v)})"
             out, lse = quantized_attention(
                 q,
                 k,

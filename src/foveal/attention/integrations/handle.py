@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from foveal._core.gpu import has_fp8
 from foveal.attention.integrations.ledger import Ledger, Totals
 from foveal.attention.integrations.site import Plan
 from foveal.errors import ArgumentError
@@ -35,7 +37,9 @@ class Handle:
         choosing cells in the same unit, the calls that went dense by reason, seconds (those of
         the measurement as "measure_seconds", outside `seconds`), and under "impl" how many
         prefills each implementation ran: "cpu" is plain torch on any device (see "device"),
-        "dense" is torch SDPA, "quantized" runs the formats of `precision`.
+        "triton" is our kernel on GPUs, "dense" is torch SDPA; "quantized (triton)" and "quantized
+        (cpu)" run the formats of `precision`, and "emulated" says of each format that the hardware
+        lacks how its numbers were made.
 
         Raises: ArgumentError: no prefill ran.
         """
@@ -62,6 +66,7 @@ class Handle:
                 "policy": repr(plan.policy),
                 "precision": repr(plan.precision),
                 "impl": dict(ledger.impls),
+                "emulated": self._emulated(),
                 "device": ledger.device,
                 "min_tokens": plan.min_tokens,
                 "density_per_layer": {name: x.density for name, x in layers.items()},
@@ -72,6 +77,15 @@ class Handle:
                 **seconds,
             },
         )
+
+    def _emulated(self) -> dict[str, str]:
+        precision, device = self._plan.precision, torch.device(self._ledger.device)
+        ran = [name for name in self._ledger.impls if name.startswith("quantized")]
+        if precision is None or not ran:
+            return {}
+        if "quantized (cpu)" in ran:
+            return precision.emulated_by("cpu")
+        return precision.emulated_by("triton", has_fp8=has_fp8(device))
 
     @property
     def density(self) -> float:
