@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import docs_gpu
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (
@@ -20,6 +22,7 @@ DOCUMENTS = (
     "docs/attention/moa.md",
     "docs/attention/xattention.md",
     "docs/attention/README.md",
+    "docs/attention/gpu.md",
     "docs/pitfalls.md",
 )
 STAGES = ("lowlight", "codec", "attention", "motion")
@@ -376,6 +379,8 @@ PARTS = {
     "planted": lambda: selection("planted"),
     "parity": lambda: selection("parity"),
     "cpu_speed": cpu_speed,
+    "gpu_speed": lambda: docs_gpu.speed(load("attention_speed--h100"), table),
+    "first_token": lambda: docs_gpu.first_token(load("attention_llm--h100"), table),
     "receipts": receipts,
     "details": details,
     "motion": motion,

@@ -10,9 +10,10 @@ import triton.language as tl
 from jaxtyping import Int
 from torch import Tensor
 
-from foveal.attention.layout import CELL, BlockLayout
+from foveal.attention.layout import BlockLayout
 
 _MAX_CELLS = 2**15
+"""From here on cell numbers do not fit 16 bits."""
 
 
 @triton.jit
@@ -42,7 +43,7 @@ def lists_kernel(
         byte = tl.load(bits + row * num_bytes + cell // 8, mask=cell < m, other=0).to(tl.int32)
         kept = (byte >> (cell % 8)) & 1
         place = count + tl.cumsum(kept, 0) - kept
-        tl.store(lists + row * m + place, cell.to(tl.int16), mask=kept > 0)
+        tl.store(lists + row * m + place, cell.to(lists.dtype.element_ty), mask=kept > 0)
         right = cell * 64 + 63 >= t
         if CAUSAL:
             right = right | (cell * 64 + 63 > top)
@@ -125,13 +126,15 @@ def cell_lists(
     Args:
         layout: Cells on a CUDA device.
 
-    Returns: int16 cells, of which a row's first `count` are valid, and int32 (num_left, end,
-        count): cells [0, num_left) are cut by the window, [num_left, end) are whole, and
-        [end, count) are cut by the causal rule or the end of the keys.
-    Memory: 2 bytes per cell, kept or not. No synchronization with the host.
+    Returns: Cells, int16 (int32 past two million keys), of which a row's first `count` are valid,
+        and int32 (num_left, end, count): cells [0, num_left) are cut by the window,
+        [num_left, end) are whole, and [end, count) are cut by the causal rule or the end of the
+        keys.
+    Memory: 2 bytes (4 past two million keys) per cell, kept or not. Nothing waits for the device.
     """
     b, h, n, m = layout.shape
-    lists = torch.empty(b, h, n, m, dtype=torch.int16, device=layout.bits.device)
+    dtype = torch.int16 if m < _MAX_CELLS else torch.int32
+    lists = torch.empty(b, h, n, m, dtype=dtype, device=layout.bits.device)
     info = torch.empty(b, h, n, 3, dtype=torch.int32, device=layout.bits.device)
     bits = layout.bits.contiguous()
     block = min(1024, max(16, triton.next_power_of_2(m)))
@@ -152,7 +155,3 @@ def cell_lists(
     )
     return lists, info
 
-
-def fits(layout: BlockLayout) -> bool:
-    """Return whether cell numbers fit the lists: at most 2 million keys."""
-    return layout.num_keys <= _MAX_CELLS * CELL
