@@ -1,4 +1,4 @@
-"""Kernels on a GPU, or by Triton's interpreter, mended in four places, with TRITON_INTERPRET=1.
+"""Kernels on a GPU, or by Triton's interpreter, mended in five places, with TRITON_INTERPRET=1.
 
 The kernels themselves run unchanged. Memory that they are to write is filled beforehand with what
 they must not leave there.
@@ -27,8 +27,9 @@ def mend_interpreter() -> None:
     """Make Triton 3.6's interpreter work with NumPy 2.4, and its small formats work at all.
 
     NumPy 2.4 no longer turns an array of one number into a scalar, which bounds of loops need. The
-    interpreter's own casts from fp32 to e4m3 and bf16 do not round as the hardware does, and it
-    multiplies the bits of bf16 operands.
+    interpreter's own casts from fp32 to e4m3 and bf16 do not round as the hardware does, it
+    multiplies the bits of bf16 operands, and its maximum of two numbers keeps a NaN, which that of
+    the hardware drops.
     """
     import triton.language as tl
     from triton.runtime import interpreter
@@ -59,6 +60,8 @@ def mend_interpreter() -> None:
     interpreter._patch_lang_tensor = patched
     interpreter._convert_float = converted
     builder.create_dot = multiplied
+    builder.create_maxnumf = lambda self, a, b: self.binary_op(a, b, np.fmax)
+    builder.create_minnumf = lambda self, a, b: self.binary_op(a, b, np.fmin)
 
 
 if INTERPRETED and not collect_ignore_glob:

@@ -215,7 +215,7 @@ def test_quantizing_kernels_compile(chip):
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_the_kernel_of_lists_compiles(chip):
-    types = {"bits": "*u8", "lists": "*i16", "info": "*i32"}
-    for span in (False, True):
+    for span, cells in ((False, "*i16"), (True, "*i32")):
+        types = {"bits": "*u8", "lists": cells, "info": "*i32"}
         consts = {"CAUSAL": True, "HAS_SPAN": span, "BLOCK": 256}
         _compiled(triton_lists.lists_kernel, chip, consts, types, num_warps=1)

@@ -209,10 +209,11 @@ def test_skipped_cells_are_those_of_the_reference(threshold, mask):
     q, k, v = _case(100, 448, h=2, dtype=torch.float16)
     k[:, :, :64] += 0.5 * q[:, :1].mean(2, keepdim=True)
     k[:, :, 128:300] *= 0.1
+    k[:, :, 384:] *= 0.1  # The last cell is never skipped.
     some = None
     if mask:
         some = torch.rand(1, 1, 100, 448, generator=torch.Generator().manual_seed(1)) < 0.8
-    plain = _layout(q, k, share=0.9, causal=False)
+    plain = _layout(q, k, share=1.1, causal=False)
     layout = replace(plain, skip_threshold=(threshold, math.inf))
     out, _ = _gate(q, k, v, layout, mask=some)
     whole, _ = _run(q, k, v, plain, mask=some)

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from foveal.attention import BlockLayout
-from foveal.attention.block_sparse.triton_lists import cell_lists, dense_row, fits
+from foveal.attention.block_sparse.triton_lists import cell_lists, dense_row
 from foveal.attention.layout import num_cells
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
@@ -82,10 +82,15 @@ def test_strided_bits():
     _check(replace(layout, bits=layout.bits[:, ::2]))
 
 
-def test_cell_numbers_fit_up_to_two_million_keys():
-    bits = torch.zeros(1, dtype=torch.uint8)
-    assert fits(BlockLayout(bits, 64, 2**21, causal=True))
-    assert not fits(BlockLayout(bits, 64, 2**21 + 1, causal=True))
+@pytest.mark.parametrize("m", [2**15 - 1, 2**15, 2**15 + 100])
+def test_cell_numbers_of_two_million_keys(m):
+    kept = torch.zeros(1, 1, 1, m, dtype=torch.bool)
+    kept[..., ::997] = True
+    kept[..., -2:] = True
+    layout = BlockLayout.from_bool(kept, num_queries=5, num_keys=m * 64)
+    lists, _ = cell_lists(replace(layout, bits=layout.bits.to(DEVICE)))
+    assert lists.dtype == (torch.int16 if m < 2**15 else torch.int32)
+    _check(layout)
 
 
 @triton.jit

@@ -64,7 +64,7 @@ def test_ragged_ends_and_more_keys_than_queries(stride, alternate, s, t):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("d", [16, 40, 128, 256])
 def test_widths_types_and_grouped_heads(d, dtype):
-    q, k = _case(100, 130, d, b=2, h=4, g=2, dtype=dtype)
+    q, k = _case(70, 130, d, b=2, h=2, g=1, dtype=dtype)
     _check_mass(q, k, stride=16, alternate=True, scale=0.2)
 
 
@@ -159,12 +159,12 @@ def _masses(b, h, n, m, *, ties, seed=0):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.1])
-@pytest.mark.parametrize("m", [1, 5, 16, 37])
+@pytest.mark.parametrize("m", [1, 16, 37])
 def test_the_smallest_set(m, share):
-    mass = _masses(2, 4, 3, m, ties=False)
-    forced = torch.rand(3, m, generator=torch.Generator().manual_seed(1)) < share
+    mass = _masses(2, 4, 2, m, ties=False)
+    forced = torch.rand(2, m, generator=torch.Generator().manual_seed(1)) < share
     threshold = (0.0, 0.3, 0.9, 1.0)
-    found = _select(mass, forced, threshold, s=3 * 64, t=m * 64)
+    found = _select(mass, forced, threshold, s=2 * 64, t=m * 64)
     assert torch.equal(found, _smallest_set(mass, forced, torch.tensor(threshold)))
     assert torch.equal(found, _loop(mass, forced, threshold))
 
@@ -265,13 +265,13 @@ def test_the_policy_chooses_the_same_cells(monkeypatch, s, t, causal, switches):
 
 
 def test_density_grows_with_the_threshold():
-    q, k = (x.to(DEVICE) for x in _case(400, 400))
+    q, k = (x.to(DEVICE) for x in _case(320, 320))
     shares = [
         XAttention(stride=16, threshold=share, dense_below=0).layout(q, k).density
-        for share in (0.0, 0.5, 0.8, 0.95, 1.0)
+        for share in (0.0, 0.6, 0.9, 1.0)
     ]
     assert shares == sorted(shares)
-    assert shares[0] < shares[2] < shares[4] == 1.0
+    assert shares[0] < shares[1] < shares[3] == 1.0
 
 
 @pytest.mark.gpu
