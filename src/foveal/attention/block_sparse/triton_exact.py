@@ -187,6 +187,8 @@ def block_sparse_triton(
     Returns: Outputs in the dtype of `q`, and the log-sum-exp, fp32.
     Memory: outputs, lse and lists: 2 bytes per cell, kept or not.
     """
+    if scale < 0:  # The largest logit is to be that of the largest product.
+        q, scale = -q, -scale
     b, h, s, d = q.shape
     g, t, e = k.shape[1], k.shape[2], v.shape[3]
     q, k, v = (with_unit_stride(x) for x in (q, k, v))

@@ -154,4 +154,3 @@ def cell_lists(
         num_warps=1 if block <= 256 else 4,
     )
     return lists, info
-

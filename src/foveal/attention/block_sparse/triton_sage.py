@@ -2,8 +2,8 @@
 
 Source: Zhang et al., "SageAttention2", ICML 2025, arXiv:2411.10958, and "SpargeAttn", ICML 2025,
 arXiv:2502.18137 (second stage). Written from the papers' formulas. Differs: two whole cells are
-taken at a time under one running maximum; the maximum is that of the integer products wherever a
-key cell has one scale; V lies transposed in the order in which matrix units want it.
+taken at a time under one running maximum; that is taken on the integer products of each thread,
+which has one scale per key cell; V lies transposed in the order in which matrix units want it.
 """
 
 # pyright: basic, reportArgumentType=false, reportCallIssue=false, reportAssignmentType=false
@@ -51,7 +51,7 @@ def _to_e4m3(x):
 
 @triton.jit
 def _operand_order(p):
-    """Reorder weights (64, 8, 4, 2) of 64 keys as `tile_values` orders those of V, (64, 64).
+    """Reorder weights (64, 8, 4, 2) of 64 keys as `values_kernel` orders those of V, (64, 64).
 
     In an accumulator a thread owns keys 2c, 2c + 1, 2c + 8, 2c + 9 of each 16; as an 8-bit operand
     it owns four neighbors. With this order no weight changes its thread.
@@ -359,6 +359,8 @@ def sage_triton(
 
     Returns: Outputs in the dtype of `q`, and the lse of the smoothed logits, fp32.
     """
+    if scale < 0:  # The largest logit is to be that of the largest product.
+        q, scale = -q, -scale
     b, h, s, d = q.shape
     g, t = k.shape[1:3]
     m, e = num_cells(t), prepared.values.width
