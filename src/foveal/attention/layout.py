@@ -1,11 +1,11 @@
 """Which 64-token cells of an attention matrix are kept: one bit per (batch, head, cell, cell)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from foveal.errors import ArgumentError, ShapeError
@@ -24,6 +24,15 @@ _ROWS_AT_ONCE = 64
 def num_cells(num_tokens: int) -> int:
     """Return how many 64-token cells cover `num_tokens` tokens; the last may be partly filled."""
     return -(-num_tokens // CELL)
+
+
+def per_head_tensor(
+    values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, " h"]:
+    """Return one number per head on a device; without a copy from the host if all are alike."""
+    if len(set(values)) == 1:
+        return torch.full((len(values),), values[0], dtype=dtype, device=device)
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _bit_weights(device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foveal.attention.block_sparse.rows import CutCells, RowBatch, iter_rows, to_cells
-from foveal.attention.layout import CELL, BlockLayout, num_cells
+from foveal.attention.layout import CELL, BlockLayout, num_cells, per_head_tensor
 
 _GATHER_BYTES = 4 * 2**20
 """Most memory that one batch of gathered keys and values may take; more falls out of the cache."""
@@ -193,7 +193,7 @@ def _skip_of(batch: RowBatch, layout: BlockLayout) -> Float[Tensor, " r"] | None
     if layout.skip_threshold is None:
         return None
     _, h, n, _ = layout.shape
-    per_head = torch.tensor(layout.skip_threshold, device=batch.rows.device, dtype=torch.float32)
+    per_head = per_head_tensor(layout.skip_threshold, batch.rows.device)
     return per_head[(batch.rows // n) % h]
 
 

@@ -19,7 +19,7 @@ from foveal.attention.autocast import without_autocast
 from foveal.attention.block_sparse.checks import check_attn_mask, check_layout, check_qkv
 from foveal.attention.block_sparse.cpu import cell_bias
 from foveal.attention.block_sparse.rows import CutCells, RowBatch, iter_rows, to_cells
-from foveal.attention.layout import CELL, BlockLayout
+from foveal.attention.layout import CELL, BlockLayout, per_head_tensor
 from foveal.attention.precision import Sage, check_choice
 from foveal.attention.prepare.api import Prepared, prepare
 from foveal.attention.quantize.api import E4M3_MAX, quantize_queries
@@ -346,9 +346,7 @@ def _all_rows(
     lse = torch.full((b * h * n, CELL), -math.inf, device=device, dtype=torch.float32)
     skip = None
     if layout.skip_threshold is not None:
-        skip = torch.tensor(layout.skip_threshold, device=device, dtype=torch.float32) * math.log2(
-            math.e
-        )
+        skip = per_head_tensor(layout.skip_threshold, device) * math.log2(math.e)
     inner = torch.arange(CELL, device=device)
     for batch in iter_rows(layout, g, cut):
         per_row = batch.num_cells * _bytes_per_cell(inputs, short)

@@ -19,7 +19,7 @@ from foveal.attention.block_sparse.triton_lists import (
     mask_arguments,
     masked,
 )
-from foveal.attention.layout import BlockLayout, num_cells
+from foveal.attention.layout import BlockLayout, num_cells, per_head_tensor
 from foveal.attention.quantize.triton import with_unit_stride
 
 STAGES = 3
@@ -198,9 +198,7 @@ def block_sparse_triton(
     kind, strides = mask_arguments(attn_mask, (b, h, s, t))
     skip = None
     if layout.skip_threshold is not None:
-        skip = torch.tensor(
-            layout.skip_threshold, device=q.device, dtype=torch.float32
-        ) * math.log2(math.e)
+        skip = per_head_tensor(layout.skip_threshold, q.device) * math.log2(math.e)
     n, m = num_cells(s), num_cells(t)
     width = max(d, e)
     pairs = width <= 64 and kind == 0 and skip is None

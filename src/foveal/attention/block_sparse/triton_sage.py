@@ -26,7 +26,7 @@ from foveal.attention.block_sparse.triton_lists import (
     mask_arguments,
     masked,
 )
-from foveal.attention.layout import BlockLayout, num_cells
+from foveal.attention.layout import BlockLayout, num_cells, per_head_tensor
 from foveal.attention.precision import Sage
 from foveal.attention.prepare.api import Prepared
 from foveal.attention.quantize.triton import quantize_tokens, with_unit_stride
@@ -377,9 +377,7 @@ def sage_triton(
     lists, info = (None, None) if dense else cell_lists(layout)
     skip = None
     if layout.skip_threshold is not None:
-        skip = torch.tensor(
-            layout.skip_threshold, device=q.device, dtype=torch.float32
-        ) * math.log2(math.e)
+        skip = per_head_tensor(layout.skip_threshold, q.device) * math.log2(math.e)
     kind, strides = mask_arguments(attn_mask, (b, h, s, t))
     # More work a tile would not fit 168 registers.
     small = fp8 and mean is None and kind == 0 and max(d, e) <= 128

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from foveal.attention.autocast import without_autocast
-from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells
+from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells, per_head_tensor
 from foveal.attention.policy.base import Policy, check_count
 from foveal.attention.score.pooled import (
     iter_pooled_scores,
@@ -184,9 +184,7 @@ class Sparge(Policy):
         """Yield the kept cells of successive chunks of query cells."""
         h, s, d = q.shape[1:]
         g, t = k.shape[1:3]
-        alike = torch.tensor(
-            _per_head("similarity", self.similarity, h), device=q.device, dtype=torch.float32
-        )
+        alike = per_head_tensor(_per_head("similarity", self.similarity, h), q.device)
         queries = pool_cells(q)
         keys = pool_cells(k, shift=mean_token(k) if self.smooth_k else None)
         row_alike = queries.self_similarity > alike[:, None]
@@ -223,9 +221,7 @@ class Sparge(Policy):
         ranked, order = scores.sort(dim=-1, descending=True, stable=True)
         wanted = self.threshold if self.top_k is None else self.top_k
         name = "threshold" if self.top_k is None else "top_k"
-        fraction = torch.tensor(
-            _per_head(name, wanted or 0.0, h), dtype=torch.float64, device=scores.device
-        )
+        fraction = per_head_tensor(_per_head(name, wanted or 0.0, h), scores.device, torch.float64)
         if self.top_k is not None:
             count = (fraction[:, None] * num_visible - 1e-9).ceil()
             take = torch.arange(m, device=scores.device) < count[..., None]

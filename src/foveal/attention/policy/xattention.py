@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveal._core.gpu import triton_refusal
 from foveal.attention.autocast import without_autocast
-from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells
+from foveal.attention.layout import CELL, BlockLayout, check_sizes, num_cells, per_head_tensor
 from foveal.attention.policy.base import Policy, check_count
 from foveal.attention.score.api import iter_block_mass
 from foveal.errors import ArgumentError
@@ -204,7 +204,7 @@ class XAttention(Policy):
                 f"XAttention.layout: threshold has {len(self.threshold)} values, must have one "
                 f"per query head, {h}; pass a float or {h} values"
             )
-        return torch.tensor(self.threshold, dtype=torch.float32, device=device)
+        return per_head_tensor(self.threshold, device)
 
     def _forced(
         self, first: int, n: int, m: int, s: int, t: int, causal: bool, device: torch.device
