@@ -95,3 +95,8 @@ def has_fp8(device: torch.device) -> bool:
 def is_hopper(device: torch.device) -> bool:
     """Return whether the device is an H100, an H200 or alike."""
     return device.type == "cuda" and not interpreted() and _capability_of(device) == _HOPPER
+
+
+def rounds_once(device: torch.device) -> bool:
+    """Return whether the device casts fp32 to fp8 in one rounding (Hopper and newer)."""
+    return device.type == "cuda" and not interpreted() and _capability_of(device) >= _HOPPER

@@ -78,7 +78,7 @@ def prefill(
     reason = None
     if policy is None and plan.precision is None:
         reason = "no policy"
-    elif t < plan.min_tokens:
+    elif t < plan.least_keys(q.device.type):
         reason = "fewer than min_tokens keys"
     if reason is not None:
 

@@ -68,7 +68,7 @@ class Handle:
                 "impl": dict(ledger.impls),
                 "emulated": self._emulated(),
                 "device": ledger.device,
-                "min_tokens": plan.min_tokens,
+                "min_tokens": plan.least_keys(ledger.device),
                 "density_per_layer": {name: x.density for name, x in layers.items()},
                 "loss_per_layer": losses,
                 "scoring_block_products": sum(x.scoring for x in layers.values()),

@@ -10,6 +10,10 @@ from foveal.attention.integrations.ledger import Ledger
 from foveal.attention.policy.base import Policy
 from foveal.attention.precision import Sage
 
+_BREAK_EVEN = {"cpu": 1024, "cuda": 8192}
+"""From how many keys on choosing cells pays: benchmarks/results/cpu_speed--cpu.json and
+attention_speed--h100.json."""
+
 
 @dataclass(eq=False)
 class Plan:
@@ -18,7 +22,7 @@ class Plan:
     Attributes:
         policy: Chooses the cells; None is dense.
         precision: Quantizes; None is full precision.
-        min_tokens: Calls with fewer keys go dense.
+        min_tokens: Calls with fewer keys go dense; None is what was measured on the device.
         loss_rows: Query rows a call on which the loss is measured; 0 is none.
         seed: Seed of these rows.
         ledger: The books, or None to keep none.
@@ -27,11 +31,17 @@ class Plan:
 
     policy: Policy | None
     precision: Sage | None = None
-    min_tokens: int = 0
+    min_tokens: int | None = None
     loss_rows: int = 0
     seed: int = 0
     ledger: Ledger | None = None
     step: int | None = None
+
+    def least_keys(self, device_type: str) -> int:
+        """Return how many keys a call must have to be sparse on devices of a type."""
+        if self.min_tokens is not None:
+            return self.min_tokens
+        return _BREAK_EVEN.get(device_type, _BREAK_EVEN["cpu"])
 
     def policy_of(self, layer: int) -> Policy | None:
         """Return the policy of a layer at this step."""

@@ -47,7 +47,7 @@ _REFUSED = (
 
 _PLAIN = MaskRule()
 
-_default = Plan(XAttention(), min_tokens=1024)
+_default = Plan(XAttention())
 """What runs where `attn_implementation="foveal"` is set and nothing is attached."""
 
 _lock = threading.Lock()

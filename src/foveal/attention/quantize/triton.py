@@ -13,6 +13,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from foveal._core.gpu import rounds_once
 from foveal.attention.layout import CELL, num_cells
 from foveal.attention.precision import Granularity
 from foveal.attention.quantize.api import Codes, Side, ValueCodes, group_of_token
@@ -22,6 +23,15 @@ from foveal.attention.quantize.api import Codes, Side, ValueCodes, group_of_toke
 def _round_even(x):
     """Round |x| < 2^22 to the nearest integer, ties to even."""
     return (x + 12582912.0) - 12582912.0
+
+
+@triton.jit
+def to_e4m3(x):
+    """Round numbers in [0, 448] to the nearest e4m3, ties to even, without hardware for it."""
+    bits = x.to(tl.int32, bitcast=True)
+    normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) << 20
+    small = (x + 24576.0) - 24576.0  # 2^-9 * 1.5 * 2^23: steps of 2^-9
+    return tl.where(x < 0.015625, small, normal.to(tl.float32, bitcast=True))
 
 
 @triton.jit
@@ -96,9 +106,12 @@ def codes_kernel(
 @triton.jit
 def values_kernel(
     v_ptr, scale_ptr, mean_ptr, out_ptr, stride_b, stride_g, stride_t, g, t, m,
-    E: tl.constexpr, BE: tl.constexpr, MEAN: tl.constexpr,
+    E: tl.constexpr, BE: tl.constexpr, MEAN: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
-    """Round one cell of values to e4m3 and lay it out channel by channel."""
+    """Round one cell of values to e4m3 and lay it out channel by channel.
+
+    ROUND: Round before the cast, which on compute capability 8.9 goes through a truncated fp16.
+    """
     cell = tl.program_id(0)
     bg = tl.program_id(1).to(tl.int64)
     place = tl.arange(0, 64)
@@ -116,7 +129,10 @@ def values_kernel(
     scale = tl.load(scale_ptr + bg * E + channel, mask=channel < E, other=1.0)
     y = tl.div_rn(x, tl.zeros((64, BE), tl.float32) + scale[None, :])
     y = tl.where(y == y, y, 0.0)
-    y = tl.trans(tl.minimum(tl.maximum(y, -448.0), 448.0)).to(tl.float8e4nv)
+    y = tl.minimum(tl.maximum(y, -448.0), 448.0)
+    if ROUND:
+        y = tl.where(y < 0.0, -to_e4m3(-y), to_e4m3(y))
+    y = tl.trans(y).to(tl.float8e4nv)
     out = out_ptr + (bg * m + cell) * 64 * E + channel[:, None] * 64 + place[None, :]
     tl.store(out, y, mask=channel[:, None] < E)
 
@@ -181,5 +197,6 @@ def quantize_values_tiled(
     values_kernel[(m, b * g)](
         v, scales, mean, codes, *v.stride()[:3], g, t, m,
         E=e, BE=max(16, triton.next_power_of_2(e)), MEAN=mean is not None,
+        ROUND=not rounds_once(v.device),
     )  # fmt: skip
     return ValueCodes(codes, scales, mean, t, tiled=True)
