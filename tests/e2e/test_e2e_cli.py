@@ -273,6 +273,48 @@ def test_a_real_process_exits_with_2(tmp_path) -> None:
     assert "nope.png does not exist" in done.stderr
 
 
+BENCH = ("tokens=64", "heads=2", "kv_heads=1", "width=16", "full=false", "seconds=0")
+
+
+def bench(cli, *options):
+    return cli("bench", "attention", "--json", *(x for o in (*BENCH, *options) for x in ("-o", o)))
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("tokens=abc", "tokens is 'abc', must be whole numbers between commas"),
+        ("tokens=64.5", "tokens is '64.5'"),
+        ("tokens=inf", "tokens is 'inf'"),
+        ("tokens=,", "tokens is ','"),
+        ("tokens=0", "must have sizes >= 1"),
+        ("width=0", "must have sizes >= 1"),
+        ("kv_heads=3", "num_kv_heads must divide num_heads"),
+        ("densities=2", "densities is (2.0,), must be in (0, 1)"),
+        ("densities=nan", "densities is (nan,), must be in (0, 1)"),
+        ("densities=few", "densities is 'few', must be numbers"),
+        ("seconds=nan", "budget_seconds is nan"),
+        ("seconds=-1", "budget_seconds is -1.0"),
+        ("device=nowhere", "device is 'nowhere', must be one that runs here"),
+        ("device=cuda:99", "device is 'cuda:99', must be one that runs here"),
+        ("device=meta", "device is 'meta', must be one that runs here"),
+        ("dtype=float64", "dtype is 'float64'"),
+    ],
+)
+def test_bench_refuses_in_one_line(cli, option, words):
+    code, out, err = bench(cli, option)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+
+
+def test_bench_measures(cli):
+    code, out, err = bench(cli, "densities=0.5")
+    assert code == 0, err
+    table = json.loads(out)
+    assert table["device"]
+    assert {"torch SDPA, default", "foveal, exact"} <= {x["name"] for x in table["rows"]}
+
+
 @pytest.mark.assets
 def test_encode_decode_inspect_and_run(cli, tmp_path) -> None:
     from foveal.data import samples

@@ -3,7 +3,7 @@
 import dataclasses
 import platform
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -11,6 +11,8 @@ from foveal import __version__
 from foveal._core.files import write_json
 from foveal.cli.common import Json, Options, emit, parse_options, path_option
 from foveal.errors import ArgumentError
+
+T = TypeVar("T", int, float)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +42,17 @@ def bench(
     options = parse_options(AttentionOptions, option)
     import torch
 
-    from foveal.attention.evaluate.speed import Case, Timing, measure_speed
+    from foveal.attention.evaluate.speed import Case, Timing, check_device, measure_speed
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    device = check_device(options.device or found)
     dtype: Any = getattr(torch, options.dtype, None)
     if dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise ArgumentError(
             f"-o dtype: dtype is {options.dtype!r}, must be float16, bfloat16 or float32; pick one"
         )
-    default = "8192,32768" if device == "cuda" else "2048,4096"
-    lengths = [int(x) for x in _numbers("tokens", options.tokens or default)]
+    default = "8192,32768" if device.type == "cuda" else "2048,4096"
+    lengths = _numbers("tokens", options.tokens or default, int)
     rules = (True, False) if options.full else (True,)
     cases = [
         Case(n, causal, options.heads, options.kv_heads, options.width)
@@ -57,8 +60,9 @@ def bench(
         for causal in rules
     ]
     rows: list[Timing] = []
+    name = platform.processor() or platform.machine()
     where = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else name,
         "foveal": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -67,7 +71,7 @@ def bench(
     }
     for row in measure_speed(
         cases,
-        densities=tuple(_numbers("densities", options.densities)),
+        densities=tuple(_numbers("densities", options.densities, float)),
         device=device,
         dtype=dtype,
         budget_seconds=options.seconds,
@@ -80,10 +84,11 @@ def bench(
     emit({**where, "rows": [dataclasses.asdict(x) for x in rows]}, as_json, [])
 
 
-def _numbers(name: str, text: str) -> list[float]:
+def _numbers(name: str, text: str, kind: type[T]) -> list[T]:
     try:
-        return [float(x) for x in text.split(",") if x]
+        return [kind(x) for x in text.split(",")]
     except ValueError as error:
+        words = {int: "whole numbers", float: "numbers"}[kind]
         raise ArgumentError(
-            f"-o {name}: {name} is {text!r}, must be numbers between commas; for example 8192,32768"
+            f"-o {name}: {name} is {text!r}, must be {words} between commas; mend that"
         ) from error

@@ -223,5 +223,6 @@ def _attend_general(
         below[..., 0] = below[..., -1] = False
         cells.masked_fill_(below.all(1)[:, None, :, None], -math.inf)
     lse = torch.logsumexp(logits, -1)
-    weights = torch.exp(logits - lse.masked_fill(lse.isneginf(), 0.0)[..., None])
+    # Not exp(logits - lse): beside a mask of -3e38 the number of keys is lost in lse.
+    weights = torch.softmax(logits, -1).masked_fill_(lse.isneginf()[..., None], 0.0)
     return torch.bmm(weights.to(v.dtype), v), lse

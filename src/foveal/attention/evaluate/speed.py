@@ -106,7 +106,7 @@ def measure_speed(
         budget_seconds: Time spent on one measurement, after one warming call.
         seed: Seed of inputs and layouts.
 
-    Raises: ArgumentError: a case or density is out of range.
+    Raises: ArgumentError: a case, a density or the budget is out of range, or `device` is not here.
     Cost: a dense fp64 attention of 64 queries a row, and the budget.
     """
     for case in cases:
@@ -114,10 +114,20 @@ def measure_speed(
             raise ArgumentError(
                 f"measure_speed: cases has {case}, must have sizes >= 1; mend that case"
             )
+        if case.num_heads % case.num_kv_heads:
+            raise ArgumentError(
+                f"measure_speed: cases has {case}, num_kv_heads must divide num_heads; mend that "
+                "case"
+            )
     if not all(0 < x < 1 for x in densities):
         raise ArgumentError(
             f"measure_speed: densities is {densities}, must be in (0, 1); dense is timed anyway"
         )
+    if not 0 <= budget_seconds < math.inf:
+        raise ArgumentError(
+            f"measure_speed: budget_seconds is {budget_seconds}, must be finite and >= 0; 0.3 does"
+        )
+    check_device(device)
     for case in cases:
         generator = torch.Generator(device=device).manual_seed(seed)
 
@@ -133,6 +143,22 @@ def measure_speed(
         for density in densities:
             yield from bench.sparse(density, generator)
         yield from bench.chosen(generator)
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """Return the device of that name.
+
+    Raises: ArgumentError: there is none here, or it does not compute.
+    """
+    try:
+        torch.zeros(1, device=device).item()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).strip().splitlines()
+        raise ArgumentError(
+            f"measure_speed: device is {str(device)!r}, must be one that runs here "
+            f"({why[0] if why else type(error).__name__}); try cpu"
+        ) from error
 
 
 class _Bench:

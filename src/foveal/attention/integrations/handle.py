@@ -1,5 +1,6 @@
 """What `attach` yields: the receipt, the density and the chosen cells of the attached model."""
 
+import math
 from collections import Counter
 
 import torch
@@ -41,7 +42,7 @@ class Handle:
         (cpu)" run the formats of `precision`, and "emulated" says of each format that the hardware
         lacks how its numbers were made.
 
-        Raises: ArgumentError: no prefill ran.
+        Raises: ArgumentError: no prefill ran, or a measured loss is not finite; names the layers.
         """
         ledger, plan = self._ledger, self._plan
         layers = _by_layer(ledger.totals())
@@ -51,6 +52,11 @@ class Handle:
                 "more than one token first"
             )
         losses = {name: x.loss for name, x in layers.items() if x.loss is not None}
+        if wrong := [name for name, x in losses.items() if not math.isfinite(x)]:
+            raise ArgumentError(
+                f"Handle.receipt: loss of {wrong} is not finite, must be; look for NaN or inf in "
+                "what these layers are given, or attach with loss_rows=0 for a receipt without it"
+            )
         loss = sum(losses.values()) / len(losses) if losses else None
         metric = f"relative L2 error of {plan.loss_rows} sampled query rows"
         seconds = {f"{x}_seconds": ledger.watch.seconds(x) for x in ("select", "attend", "measure")}

@@ -7,7 +7,6 @@ function that the module calls and takes over that one. Nothing outside these mo
 import contextlib
 import functools
 import inspect
-import itertools
 import re
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -21,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from foveal.attention.integrations.call import dense, is_inside, prefill
-from foveal.attention.integrations.site import Plan, Site
+from foveal.attention.integrations.site import Order, Plan, Site
 from foveal.attention.integrations.visible import Rule
 from foveal.errors import ArgumentError
 
@@ -129,6 +128,8 @@ def _attention(
             enable_gqa=enable_gqa,
         )
 
+    if any(x.is_nested for x in (query, key, value)):  # of several lengths: one rule counts none
+        return dense(site, "nested tensors", query, Rule(1, 1, causal=False), as_it_is)
     mask = attn_mask
     if mask is not None and query.ndim == 4 and mask.ndim < 4:
         mask = mask[(None,) * (4 - mask.ndim)]
@@ -158,6 +159,8 @@ def _why_dense(
         return "decode"
     if dropout > 0:
         return "dropout"
+    if type(mask) not in (type(None), Tensor, nn.Parameter):
+        return "mask of a class of its own"  # torch's CausalBias holds no numbers
     if causal and mask is not None:
         return "causal with a mask"
     if causal and q.shape[2] != k.shape[2]:
@@ -172,7 +175,8 @@ def _why_dense(
         if mask.requires_grad:
             return "mask that wants a gradient"
         wanted = (*q.shape[:3], k.shape[2])
-        if not all(m in (1, w) for m, w in zip(mask.shape, wanted, strict=True)):
+        typed = mask.dtype == torch.bool or mask.is_floating_point()
+        if not typed or not all(m in (1, w) for m, w in zip(mask.shape, wanted, strict=True)):
             return "mask that does not fit"
     return None
 
@@ -207,6 +211,11 @@ def attentions(model: nn.Module, modules: Modules | None) -> dict[str, nn.Module
     if callable(modules):
         found = {name: module for name, module in every.items() if modules(name, module)}
     else:
+        if not isinstance(modules, Iterable):
+            raise ArgumentError(
+                f"attach: modules is {modules!r}, must be names or a function (name, module) -> "
+                f"bool; see {type(model).__name__}.named_modules()"
+            )
         names = [modules] if isinstance(modules, str) else list(modules)
         for name in names:
             if name not in every:
@@ -238,7 +247,7 @@ def hooked(chosen: dict[str, nn.Module], plan: Plan) -> Generator[list[Site]]:
     Yields: The sites, one for every module, in the order of `chosen`.
     """
     hooks: list[RemovableHandle] = []
-    order = itertools.count()
+    order = Order()
     sites = [Site(plan, name or WHOLE, type(x).__name__, -1, order) for name, x in chosen.items()]
     try:
         for site, module in zip(sites, chosen.values(), strict=True):

@@ -1,8 +1,5 @@
 """Where an attached model calls us from, and what the user asked for there."""
 
-import dataclasses
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,9 +49,16 @@ class Plan:
             policy = policy.for_step(self.step)
         return policy.for_layer(layer)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Plan":
-        """Return a plan without books: a copied model is not the attached one."""
-        return dataclasses.replace(self, ledger=None)
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the books out of copies and files: a copied model is not the attached one."""
+        return {**vars(self), "ledger": None}
+
+
+@dataclass(eq=False)
+class Order:
+    """How many modules without an index of their own have attended so far."""
+
+    used: int = 0
 
 
 @dataclass(eq=False)
@@ -66,7 +70,7 @@ class Site:
         name: Path of the module in the model.
         kind: Name of its class, for messages.
         layer: Index that policies are asked for; below 0 until `number` gives one.
-        order: Counts modules that have no index of their own, as they first attend.
+        order: Numbers the modules that have no index of their own, as they first attend.
         outer: The site of the same module in an `attach` around this one.
         reached: Whether the module called us.
     """
@@ -75,14 +79,15 @@ class Site:
     name: str
     kind: str
     layer: int = 0
-    order: Iterator[int] = field(default_factory=itertools.count)
+    order: Order = field(default_factory=Order)
     outer: "Site | None" = None
     reached: bool = field(default=False)
 
     def number(self) -> int:
         """Return the index of this layer, the next free one when it first attends."""
         if self.layer < 0:
-            self.layer = next(self.order)
+            self.layer = self.order.used
+            self.order.used += 1
         return self.layer
 
     def reach(self) -> None:

@@ -10,7 +10,6 @@ the registered mask function returned; see `masks`.
 import contextlib
 import copy
 import inspect
-import itertools
 import math
 import sys
 import threading
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from foveal._core.lazy import require
 from foveal.attention.integrations.call import attend_to_all, dense, prefill
 from foveal.attention.integrations.masks import MaskRule, foveal_mask
-from foveal.attention.integrations.site import Plan, Site
+from foveal.attention.integrations.site import Order, Plan, Site
 from foveal.attention.integrations.visible import Rule
 from foveal.attention.policy.xattention import XAttention
 from foveal.errors import UnsupportedError
@@ -310,7 +309,7 @@ def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[S
     copies: dict[int, Any] = {}
     originals: list[tuple[nn.Module, str, Any]] = []
     sites: list[Site] = []
-    order = itertools.count()
+    order = Order()
     _enter()
     try:
         for path, module in model.named_modules():
