@@ -65,7 +65,9 @@ def exact_kernel(
     if LISTED:
         first = 0
         cells = list_ptr + (bh * n + row) * m
-        num_left = tl.load(info_ptr + (bh * n + row) * 3)
+        num_left = 0
+        if HAS_SPAN:
+            num_left = tl.load(info_ptr + (bh * n + row) * 3)
         end = tl.load(info_ptr + (bh * n + row) * 3 + 1)
         count = tl.load(info_ptr + (bh * n + row) * 3 + 2)
     else:
