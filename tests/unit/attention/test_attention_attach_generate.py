@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import itertools
 
 import pytest
 import torch
@@ -250,6 +251,24 @@ def test_blocks_may_close_in_any_order():
     first.__exit__(None, None, None)
     two(ids)
     second.__exit__(None, None, None)
+    assert "foveal" not in transformers.AttentionInterface._global_mapping
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("closing", list(itertools.permutations(range(3))))
+def test_blocks_of_one_model_may_close_in_any_order(closing):
+    model, ids = build(), prompt()["input_ids"]
+    configs = {name: x.config for name, x in model.named_modules() if hasattr(x, "config")}
+    plain = model(ids).logits
+    blocks = [attach(model, policy=policy) for policy in (ALL, SPARSE, ALL)]
+    for block in blocks:
+        block.__enter__()
+    for i in closing:
+        model(ids)
+        blocks[i].__exit__(None, None, None)
+    assert torch.equal(model(ids).logits, plain)
+    assert all(model.get_submodule(name).config is x for name, x in configs.items())
+    assert not any("_foveal_site" in vars(x) for x in model.modules())
     assert "foveal" not in transformers.AttentionInterface._global_mapping
 
 

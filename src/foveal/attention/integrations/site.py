@@ -71,7 +71,8 @@ class Site:
         kind: Name of its class, for messages.
         layer: Index that policies are asked for; below 0 until `number` gives one.
         order: Numbers the modules that have no index of their own, as they first attend.
-        outer: The site of the same module in an `attach` around this one.
+        outer: The site of the same module in an `attach` before this one.
+        before: Attributes of the module to be put back on leaving.
         reached: Whether the module called us.
     """
 
@@ -81,6 +82,7 @@ class Site:
     layer: int = 0
     order: Order = field(default_factory=Order)
     outer: "Site | None" = None
+    before: dict[str, Any] = field(default_factory=dict[str, Any])
     reached: bool = field(default=False)
 
     def number(self) -> int:

@@ -307,37 +307,48 @@ def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[S
 
     _check_declared(model)
     copies: dict[int, Any] = {}
-    originals: list[tuple[nn.Module, str, Any]] = []
-    sites: list[Site] = []
+    held: list[tuple[nn.Module, Site]] = []
     order = Order()
     _enter()
     try:
-        for path, module in model.named_modules():
-            layer = getattr(module, "layer_idx", None)
-            name = ".".join(x for x in (prefix, path) if x)
-            outer = vars(module).get(_SITE)
-            site = Site(
-                plan,
-                name or type(module).__name__,
-                type(module).__name__,
-                layer if isinstance(layer, int) else -1,
-                order,
-                outer if isinstance(outer, Site) else None,
-            )
-            sites.append(site)
-            for key, value in [*vars(module).items()]:
-                if isinstance(value, PreTrainedConfig):
-                    originals.append((module, key, value))
+        with _lock:
+            for path, module in model.named_modules():
+                layer = getattr(module, "layer_idx", None)
+                name = ".".join(x for x in (prefix, path) if x)
+                outer = vars(module).get(_SITE)
+                site = Site(
+                    plan,
+                    name or type(module).__name__,
+                    type(module).__name__,
+                    layer if isinstance(layer, int) else -1,
+                    order,
+                    outer if isinstance(outer, Site) else None,
+                    {k: x for k, x in vars(module).items() if isinstance(x, PreTrainedConfig)},
+                )
+                held.append((module, site))
+                vars(module)[_SITE] = site
+                for key, value in site.before.items():
                     setattr(module, key, copy.deepcopy(value, copies))
-            originals.append((module, _SITE, outer))
-            vars(module)[_SITE] = site
-        assert isinstance(model, PreTrainedModel)  # see is_ours
-        model.set_attn_implementation(NAME)
-        yield sites
+            assert isinstance(model, PreTrainedModel)  # see is_ours
+            model.set_attn_implementation(NAME)
+        yield [site for _, site in held]
     finally:
-        for module, key, value in reversed(originals):
-            if value is None:
-                vars(module).pop(key, None)
-            else:
-                setattr(module, key, value)
+        with _lock:
+            for module, site in held:
+                _take_out(module, site)
         _leave()
+
+
+def _take_out(module: nn.Module, site: Site) -> None:
+    """Put the configs of a module back; where a newer `attach` holds it, let that one do so."""
+    newest: Site | None = vars(module).get(_SITE)
+    if newest is site:
+        for key, value in site.before.items():
+            setattr(module, key, value)
+        vars(module)[_SITE] = site.outer
+        if site.outer is None:
+            del vars(module)[_SITE]
+    while newest is not None and newest.outer is not site:
+        newest = newest.outer
+    if newest is not None:
+        newest.outer, newest.before = site.outer, site.before
