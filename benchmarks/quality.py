@@ -264,7 +264,7 @@ def main() -> None:
         "text": "pydoc topics; one text, an anecdote",
         "timing": "each pass once, on cores under other load: no speed can be read from it",
         "search": f"every third layer of one dense pass over {given.tokens} tokens from token 0; "
-        "spans: by the mass that 64 sampled rows of every layer have outside",
+        "spans: by the mass inside, of 64 sampled rows of every layer",
         "tokens": given.tokens,
         "precision_tokens": f"{given.precision_tokens}, since emulation is slow",
         "parts": PARTS,

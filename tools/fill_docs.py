@@ -22,6 +22,7 @@ DOCUMENTS = (
     "docs/attention/moa.md",
     "docs/attention/xattention.md",
     "docs/attention/README.md",
+    "docs/attention/quality.md",
     "docs/attention/gpu.md",
     "docs/pitfalls.md",
 )
@@ -332,6 +333,43 @@ def _changed(match: re.Match[str]) -> str:
     return ", ".join(f"{a} {b}" for a, b in pairs if a in names and b != "None")
 
 
+def quality(part: str) -> str:
+    """Policies or precisions, by what they cost in a language model."""
+    suite = load("quality--cpu")
+    found = [r for r in suite["rows"] if r["what"] == part]
+    order = list(dict.fromkeys([x["kind"] for x in suite["chosen"]]))
+    if part == "policy":
+        found.sort(key=lambda r: (r["wanted_density"] or 9, order.index(r["kind"])))
+    rows = []
+    for r in found:
+        lost = r["relative_l2_error"]
+        digits = 4 if part == "policy" else 5
+        cells = [
+            f"{r['kl_nats']:.{digits}f} ± {r['kl_standard_error']:.{digits}f}",
+            f"{r['perplexity_ratio']:.4f}",
+            f"{100 * r['same_top_fraction']:.1f} %",
+            "" if lost is None else f"{lost:.3f}",
+        ]
+        if part == "policy":
+            wanted = r["wanted_density"]
+            x = "" if wanted is None else f"{json.loads(r['policy']).get('window') or r['x']:.4g}"
+            cells = ["" if wanted is None else str(wanted), x, f"{r['density']:.3f}", *cells]
+        rows.append([r["kind"], *cells])
+    head = ["KL, nats", "perplexity ratio", "same first token", "L2 error"]
+    first = ["policy", "density wanted", "setting", "density"] if part == "policy" else [part]
+    versions = ", ".join(f"{k} {v}" for k, v in suite["rows"][0]["versions"].items())
+    commits = ", ".join(sorted({f"`{r['commit'][:7]}`" for r in suite["rows"]}))
+    tokens = " and ".join(str(x) for x in sorted({r["tokens"] for r in found}))
+    note = (
+        f"{suite['model']}; {suite['text']}; {tokens} tokens from token {suite['parts']['judge']}, "
+        f"dense perplexity {found[0]['dense_perplexity']:.2f}. {found[0]['device']}; {versions}; "
+        f"commit {commits}."
+    )
+    if part == "policy":
+        note = f"Settings: {suite['search']}. {note}"
+    return f"{table([*first, *head], rows)}\n\n{note}"
+
+
 def cpu_speed() -> str:
     """Times on the CPU, with density and error."""
     suite = load("cpu_speed--cpu")
@@ -379,6 +417,8 @@ PARTS = {
     "planted": lambda: selection("planted"),
     "parity": lambda: selection("parity"),
     "cpu_speed": cpu_speed,
+    "quality": lambda: quality("policy"),
+    "quality_precision": lambda: quality("precision"),
     "gpu_speed": lambda: docs_gpu.speed(load("attention_speed--h100"), table),
     "first_token": lambda: docs_gpu.first_token(load("attention_llm--h100"), table),
     "receipts": receipts,
