@@ -367,6 +367,8 @@ def quality(part: str) -> str:
     )
     if part == "policy":
         note = f"Settings: {suite['search']}. {note}"
+        if missing := len(suite["chosen"]) - len(found):
+            note += f" Chosen and not measured yet: {missing} settings."
     return f"{table([*first, *head], rows)}\n\n{note}"
 
 
