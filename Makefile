@@ -6,6 +6,7 @@ TYPECHECKED := core codec lowlight motion data web
 # these pass values of the wrong type on purpose, to see the library's own error
 WRONG_TYPES := \
   tests/unit/attention/test_attention_attach.py::test_precision_must_be_one \
+  tests/unit/attention/test_attention_attach_oddities.py::test_modules_that_can_name_nothing_are_refused \
   tests/unit/attention/test_attention_attach_sdpa.py::test_what_is_no_module_or_policy_is_refused \
   tests/unit/attention/test_attention_attend.py::test_varlen_offsets_refused \
   tests/unit/attention/test_attention_attend.py::test_arguments_refused \
