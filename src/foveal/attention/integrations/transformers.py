@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -329,8 +329,7 @@ def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[S
                 vars(module)[_SITE] = site
                 for key, value in site.before.items():
                     setattr(module, key, copy.deepcopy(value, copies))
-            assert isinstance(model, PreTrainedModel)  # see is_ours
-            model.set_attn_implementation(NAME)
+            cast("PreTrainedModel", model).set_attn_implementation(NAME)  # see is_ours
         yield [site for _, site in held]
     finally:
         with _lock:
