@@ -20,10 +20,12 @@ def speed(suite: dict[str, Any], table: Table) -> str:
                 f"{r['milliseconds']:.2f}",
                 f"{r['spread_milliseconds']:.2f}",
                 "" if r["teraflops"] is None else f"{r['teraflops']:.0f}",
+                "" if r.get("kernel_teraflops") is None else f"{r['kernel_teraflops']:.0f}",
                 "" if r["error"] is None else f"{r['error']:.4f}",
             ]
         )
-    head = ["tokens", "rule", "way", "density", "ms", "spread, ms", "TFLOP/s", "error"]
+    head = ["tokens", "rule", "way", "density", "ms", "spread, ms", "TFLOP/s", "kernel alone"]
+    head += ["error"]
     commits = ", ".join(f"`{x}`" for x in sorted({r["commit"] for r in suite["rows"]}))
     note = (
         f"32 query and 8 key heads of width 128, {suite['dtype']}; {suite['timing']}; "

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveal import attention
-from foveal.attention import Window, XAttention
+from foveal.attention import Sparge, Window, XAttention
 
 pytestmark = [
     pytest.mark.gpu,
@@ -19,6 +19,7 @@ POLICIES = {
     "none": None,
     "window": Window(sink=64, window=64),
     "scored": XAttention(stride=8, threshold=0.5, dense_below=0),
+    "pooled": Sparge(top_k=0.5),
 }
 
 
@@ -126,3 +127,85 @@ def test_decoding_with_padding_is_captured():
         static = model.generate(**call, cache_implementation="static", disable_compile=True)
     assert torch.equal(static, wanted)
     assert transformers.__version__
+
+
+@torch.no_grad()
+def test_a_model_compiled_while_attached():
+    for make in (own, llama):
+        run, x = make()
+        model = getattr(run, "func", run)
+        with attach(model, policy=POLICIES["scored"]) as handle:
+            wanted = output(run(x))
+            torch._dynamo.reset()
+            compiled = torch.compile(model)
+            for _ in range(3):
+                found = output(compiled(x))
+        torch.testing.assert_close(found, wanted, rtol=2e-2, atol=2e-2)
+        assert handle.receipt.details["calls"] == 8
+        assert set(handle.receipt.details["impl"]) == {"triton"}
+
+
+@torch.no_grad()
+def test_generate_compiles_its_steps():
+    run, x = llama()
+    model = run.func
+    call = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+    with attach(model, policy=XAttention(threshold=1.0)) as handle:
+        wanted = model.generate(x, **call)
+        torch._dynamo.reset()
+        found = model.generate(x, **call, cache_implementation="static")
+    assert torch.equal(found, wanted)
+    assert handle.receipt.details["dense_calls"]["decode"] == 2 * 2 * 7
+
+
+@torch.no_grad()
+def test_a_model_on_a_gpu_and_the_cpu(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    run, x = llama()
+    run.func.float().save_pretrained(tmp_path)
+    places = {"model.embed_tokens": 0, "model.layers.0": 0, "model.layers.1": "cpu"}
+    places |= {"model.norm": "cpu", "model.rotary_emb": 0, "lm_head": "cpu"}
+    for layer in ("cpu", "disk"):  # "disk" is a request to keep it there; accelerate moves it in
+        places["model.layers.1"] = layer
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            tmp_path, device_map=places, offload_folder=tmp_path / "offload"
+        )
+        wanted = model(x).logits
+        with attach(model, policy=XAttention(threshold=1.0, dense_below=0)) as handle:
+            found = model(x).logits
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+        assert handle.receipt.details["calls"] == 2
+
+
+@torch.no_grad()
+def test_autocast_on_a_gpu():
+    run, x = llama()
+    model = run.func.float()
+    with torch.autocast("cuda", torch.bfloat16):
+        wanted = model(x).logits
+        with attach(model, policy=XAttention(threshold=1.0, dense_below=0)):
+            found = model(x).logits
+    assert found.dtype == wanted.dtype
+    torch.testing.assert_close(found, wanted, rtol=5e-2, atol=2e-2)
+
+
+def test_gradient_checkpointing_on_a_gpu():
+    run, x = llama()
+    model = run.func.float().train()
+
+    def gradients():
+        model.zero_grad()
+        model(x, labels=x, use_cache=False).loss.backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    policy = POLICIES["scored"]
+    with attach(model, policy=policy):
+        wanted = gradients()
+    enable = getattr(model, "activation_checkpointing_enable", None)  # its name from 5.24 on
+    (enable or model.gradient_checkpointing_enable)()
+    with attach(model, policy=policy) as handle:
+        found = gradients()
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    assert handle.receipt.details["calls"] == 4

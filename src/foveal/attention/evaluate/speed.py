@@ -15,6 +15,7 @@ from foveal._core.gpu import triton_refusal
 from foveal.attention.attend import attend
 from foveal.attention.block_sparse.api import block_sparse_attention
 from foveal.attention.block_sparse.quantized import quantized_attention
+from foveal.attention.evaluate.kernel_time import kernel_milliseconds
 from foveal.attention.layout import BlockLayout
 from foveal.attention.policy.xattention import XAttention
 from foveal.attention.precision import Sage
@@ -60,6 +61,8 @@ class Timing:
         spread_milliseconds: Distance between the 20th and the 80th percentile.
         teraflops: 4 d per kept pair of tokens and head, by the median time: effective speed.
         error: Relative L2 error of 64 query rows of every head against fp64 over the same cells.
+        kernel_milliseconds: Median time of our attention kernel alone, on a CUDA device.
+        kernel_teraflops: Effective speed by that time.
         note: Why there is no time, in words; empty otherwise.
     """
 
@@ -70,6 +73,8 @@ class Timing:
     spread_milliseconds: float | None
     teraflops: float | None
     error: float | None
+    kernel_milliseconds: float | None = None
+    kernel_teraflops: float | None = None
     note: str = ""
 
     def __str__(self) -> str:
@@ -80,7 +85,11 @@ class Timing:
             return f"{head} {self.note}"
         speed = " " * 15 if self.teraflops is None else f"{self.teraflops:7.1f} TFLOP/s"
         error = "" if self.error is None else f"  error {self.error:.4f}"
-        return f"{head} density {self.density:.3f} {self.milliseconds:9.3f} ms {speed}{error}"
+        kernel = self.kernel_teraflops
+        alone = "" if kernel is None else f"  kernel {kernel:.1f} TFLOP/s"
+        return (
+            f"{head} density {self.density:.3f} {self.milliseconds:9.3f} ms {speed}{error}{alone}"
+        )
 
 
 def measure_speed(
@@ -276,8 +285,9 @@ class _Bench:
         counts: bool = True,
     ) -> Timing:
         density = layout.density
+        ours = name.startswith("foveal") and self._q.is_cuda
         if isinstance(fn, str):
-            return Timing(name, self._case, density, None, None, None, None, fn)
+            return Timing(name, self._case, density, None, None, None, None, note=fn)
         try:
             out = fn()
             error = None
@@ -285,17 +295,19 @@ class _Bench:
                 got = out[0][:, self._rows].double()
                 error = float((got - self._exact).norm() / self._exact.norm())
             median, spread = _clock(fn, self._q.device, self._budget)
+            kernel = kernel_milliseconds(fn) if counts and ours else None
         except (RuntimeError, FovealError, NotImplementedError, ValueError) as problem:
             words = str(problem).strip().splitlines()
             note = f"{type(problem).__name__}: {words[0][:160] if words else ''}"
-            return Timing(name, self._case, density, None, None, None, None, note)
+            return Timing(name, self._case, density, None, None, None, None, note=note)
         case = self._case
         pairs = (
             case.num_tokens**2 if not case.causal else case.num_tokens * (case.num_tokens + 1) / 2
         )
         flops = 4 * case.width * case.num_heads * pairs * density
         speed = flops / median / 1e9 if counts else None
-        return Timing(name, case, density, median, spread, speed, error)
+        alone = None if kernel is None else flops / kernel / 1e9
+        return Timing(name, case, density, median, spread, speed, error, kernel, alone)
 
 
 def _name(precision: Sage) -> str:
