@@ -1,18 +1,22 @@
-"""What each policy and each precision costs in SmolLM2-135M on the CPU, at equal density.
+"""What each policy and each precision costs in SmolLM2-135M, at equal density.
 
-    python benchmarks/quality.py [--tokens 8192] [--out FILE] [--fresh]
+    python benchmarks/quality.py [--tokens 8192] [--parts 1] [--packed FOLDER] [--out FILE]
 
-Settings are found on one part of a text ("select", from token 0) and measured on another ("judge",
-from token 40000). The search reads no output: it looks for the setting whose cells, on the queries
-and keys of one dense pass, have a wanted density. What density they have on the other part, with
-queries and keys that earlier sparse layers made, is measured and told. Rows are written one by one
-and those that exist are skipped, so a run may be broken off; `--fresh` measures all again.
+On a GPU without a network the model comes from the FOLDER that `tools/pack_model.py` wrote.
+Settings are found on one part of a text ("select", from token 0) and measured on others ("judge",
+from token 40000, one after the other; a row is their mean). The search reads no output: it looks
+for the setting whose cells, on the queries and keys of one dense pass, have a wanted density. What
+density they have on the other parts, with queries and keys that earlier sparse layers made, is
+measured and told. Rows are written one by one and those that exist are skipped, so a run may be
+broken off; `--fresh` measures all again.
 """
 
 import argparse
 import json
+import math
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -84,7 +88,9 @@ def environment() -> dict[str, Any]:
     dirty = subprocess.run(state, capture_output=True, text=True).stdout
     return {
         "commit": commit.strip() + ("+changes" if dirty.strip() else ""),
-        "device": f"{platform.machine()} CPU, {torch.get_num_threads()} threads, shared",
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{platform.machine()} CPU, {torch.get_num_threads()} threads, shared",
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -102,17 +108,17 @@ def kept_mass(tensors: Tensors) -> list[Tensor]:
     for q, k in tensors:
         t = k.shape[2]
         rows = sample_rows(t, 64, 0, q.device)
-        cells = torch.arange(t) // CELL
+        cells = torch.arange(t, device=q.device) // CELL
         # Cells back from the row's own; the first cell is the sink and always counts as near.
         back = ((rows // CELL)[:, None] - cells).masked_fill(cells == 0, 0).clamp_min(0)
-        sums = torch.zeros(k.shape[1], len(rows), int(cells[-1]) + 1)
+        sums = torch.zeros(k.shape[1], len(rows), int(cells[-1]) + 1, device=q.device)
         group = q.shape[1] // k.shape[1]
         for head in range(q.shape[1]):
             logits = q[0, head, rows] @ k[0, head // group].T * q.shape[3] ** -0.5
-            hidden = torch.arange(t) > rows[:, None]
+            hidden = torch.arange(t, device=q.device) > rows[:, None]
             weights = logits.masked_fill(hidden, -torch.inf).softmax(-1) / group
             sums[head // group].scatter_add_(1, back, weights)
-        found.append(sums.mean(1).cumsum(1))
+        found.append(sums.mean(1).cumsum(1).cpu())
     return found
 
 
@@ -195,7 +201,7 @@ def bf16_states(model: Any, tokens: Tensor) -> Tensor:
 def measure(
     model: Any, tokens: Tensor, dense: Tensor, policy: Policy | None, precision: Sage | None
 ) -> dict[str, Any]:
-    """Return what one policy or precision costs; with neither, what attention in bf16 does."""
+    """Return what one policy or precision costs on one text; with neither, what bf16 does."""
     start, clock = time.perf_counter(), time.process_time()
     more: dict[str, Any] = {"density": 1.0, "relative_l2_error": None}
     if policy is None and precision is None:
@@ -230,6 +236,35 @@ def measure(
     }
 
 
+def mean_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean row of several texts; perplexities by their geometric mean."""
+    if len(parts) == 1:
+        return parts[0]
+    row = dict(parts[0])
+    for key, value in parts[0].items():
+        values = [part[key] for part in parts]
+        if key in ("perplexity_ratio", "dense_perplexity"):
+            row[key] = math.exp(sum(map(math.log, values)) / len(values))
+        elif key == "kl_standard_error":
+            row[key] = math.hypot(*values) / len(values)
+        elif isinstance(value, float):
+            row[key] = sum(values) / len(values)
+    return {**row, "kl_nats_by_part": [part["kl_nats"] for part in parts]}
+
+
+def model_and_tokens(packed: Path | None) -> tuple[Any, list[int], str]:
+    """Return the model in fp32, the tokens of the long text, and what the weights are."""
+    if packed is None:
+        model, tokenizer = smollm2.load()
+        ids = tokenizer(long_text(), add_special_tokens=False, verbose=False)["input_ids"]
+        return model, ids, "4-bit weights de-quantised, fp32"
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+    import pack_model
+
+    model, tokens = pack_model.load(packed, "cuda" if torch.cuda.is_available() else "cpu")
+    return model.float(), tokens.tolist(), "4-bit weights de-quantised to bf16, computed in fp32"
+
+
 def say(line: str) -> None:
     """Print one line."""
     print(line, flush=True)  # noqa: T201 (a script talks)
@@ -254,44 +289,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Policies and precisions: quality and density.")
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--precision-tokens", type=int, default=4096)
+    parser.add_argument("--parts", type=int, default=1, help="texts to judge on")
+    parser.add_argument("--packed", type=Path, help="folder of tools/pack_model.py")
     parser.add_argument("--out", type=Path, default=FILE)
     parser.add_argument("--fresh", action="store_true", help="measure rows that exist again")
     parser.add_argument("--backwards", action="store_true", help="beside a run from the front")
     given = parser.parse_args()
     torch.set_num_threads(1)  # on busy cores more threads wait for each other
+    model, ids, weights = model_and_tokens(given.packed)
     empty: dict[str, Any] = {
-        "model": "SmolLM2-135M-Instruct, 4-bit weights de-quantised, fp32",
+        "model": f"SmolLM2-135M-Instruct, {weights}",
         "text": "pydoc topics; one text, an anecdote",
         "timing": "each pass once, on cores under other load: no speed can be read from it",
         "search": f"every third layer of one dense pass over {given.tokens} tokens from token 0; "
         "spans: by the mass inside, of 64 sampled rows of every layer",
         "tokens": given.tokens,
-        "precision_tokens": f"{given.precision_tokens}, since emulation is slow",
+        "precision_tokens": f"{given.precision_tokens}",
         "parts": PARTS,
+        "judged_parts": given.parts,
         "chosen": [],
         "rows": [],
     }
     if given.fresh:
         write(given.out, empty)
-    model, tokenizer = smollm2.load()
-    ids = tokenizer(long_text(), add_special_tokens=False, verbose=False)["input_ids"]
 
-    def part(name: str, num_tokens: int) -> Tensor:
-        return torch.tensor([ids[PARTS[name] : PARTS[name] + num_tokens]])
+    def part(name: str, num_tokens: int, index: int = 0) -> Tensor:
+        start = PARTS[name] + index * given.tokens
+        return torch.tensor([ids[start : start + num_tokens]], device=model.device)
 
     where = environment()
-    dense: dict[int, Tensor] = {}
+    dense: dict[tuple[int, int], Tensor] = {}
 
     def run(job: dict[str, Any], num_tokens: int) -> None:
         job = {**job, "part": "judge", "tokens": num_tokens}
         if any(job.items() <= row.items() for row in read(given.out, empty)["rows"]):
             return
-        tokens = part("judge", num_tokens)
-        if num_tokens not in dense:
-            dense[num_tokens], _, seconds = read_states(model, tokens, policy=None)
-            say(f"dense, {num_tokens} tokens: {seconds:.0f} s")
         policy = Policy.from_json(job["policy"]) if "policy" in job else None
-        found = measure(model, tokens, dense[num_tokens], policy, PRECISIONS.get(job["kind"]))
+        parts: list[dict[str, Any]] = []
+        for index in range(given.parts):
+            tokens = part("judge", num_tokens, index)
+            key = num_tokens, index
+            if key not in dense:
+                dense[key], _, seconds = read_states(model, tokens, policy=None)
+                say(f"dense, {num_tokens} tokens: {seconds:.1f} s")
+            precision = PRECISIONS.get(job["kind"])
+            parts.append(measure(model, tokens, dense[key], policy, precision))
+        found = mean_of(parts)
         text = read(given.out, empty)
         if any(job.items() <= row.items() for row in text["rows"]):
             return
@@ -301,7 +344,7 @@ def main() -> None:
             f"{job['kind']:26} {job['wanted_density'] or ''!s:4} density {found['density']:.3f} "
             f"KL {found['kl_nats']:.5f} +- {found['kl_standard_error']:.5f} "
             f"ppl x {found['perplexity_ratio']:.4f} top {found['same_top_fraction']:.4f} "
-            f"L2 {found['relative_l2_error'] or 0:.4f} {found['seconds']:.0f} s"
+            f"L2 {found['relative_l2_error'] or 0:.4f} {found['seconds']:.1f} s {found.get('impl')}"
         )
 
     def run_policies() -> None:

@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from foveal._core.gpu import triton_refusal
 from foveal.attention import BlockLayout
+from foveal.attention.block_sparse.api import block_sparse_attention
 from foveal.attention.block_sparse.cpu import block_sparse_cpu
 from foveal.attention.block_sparse.triton_exact import block_sparse_triton
 from foveal.attention.layout import num_cells
 from foveal.attention.reference import block_sparse_reference
+from foveal.errors import UnsupportedError
 from foveal.testing import assert_as_accurate
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -74,6 +77,12 @@ def _gate(q, k, v, layout, *, scale=None, mask=None, dense=False, check_lse=True
 )  # fmt: skip
 def test_every_width_and_type(d, e, dtype):
     q, k, v = _case(130, 130, d, e, dtype=dtype)
+    if not INTERPRETED and triton_refusal(q.to(DEVICE)) is not None:
+        with pytest.raises(UnsupportedError, match="shared memory"):
+            layout = _layout(q, k)
+            layout = replace(layout, bits=layout.bits.to(DEVICE))
+            block_sparse_attention(*(x.to(DEVICE) for x in (q, k, v)), layout, impl="triton")
+        return
     _gate(q, k, v, _layout(q, k))
 
 

@@ -13,6 +13,8 @@ from foveal.attention import Sparge, Window, XAttention
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),
 ]
 attach = functools.partial(attention.attach, min_tokens=0)
 POLICIES = {
@@ -70,8 +72,8 @@ def test_nothing_waits_for_the_device(make, policy):
     with attach(model, policy=POLICIES[policy]) as handle:
         run(x)
         torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
         try:
+            torch.cuda.set_sync_debug_mode("error")
             run(x)
         finally:
             torch.cuda.set_sync_debug_mode("default")

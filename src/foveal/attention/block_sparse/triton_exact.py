@@ -74,11 +74,12 @@ def exact_kernel(
         first, num_left, end, count = dense_row(row, s, t, m, span, CAUSAL, HAS_SPAN)
         cells = list_ptr
     q_base = q_ptr + batch.to(tl.int64) * q_b + head.to(tl.int64) * q_h
-    q = _load_cell(q_base, row, q_s.to(tl.int64), s, D, BD, False)
+    # Triton takes a stride of 1 for a constant, which has no `.to`.
+    q = _load_cell(q_base, row, q_s + tl.zeros((), tl.int64), s, D, BD, False)
     k_base = k_ptr + batch.to(tl.int64) * k_b + kv * k_g
     v_base = v_ptr + batch.to(tl.int64) * v_b + kv * v_g
-    k_step = k_t.to(tl.int64)
-    v_step = v_t.to(tl.int64)
+    k_step = k_t + tl.zeros((), tl.int64)
+    v_step = v_t + tl.zeros((), tl.int64)
     if SKIP:
         skip = tl.load(skip_ptr + head)
     mask_row = mask_ptr
