@@ -10,6 +10,7 @@ from foveal.data.sensor_noise import (
     sample_exposure,
     srgb_to_linear,
 )
+from foveal.data.sensor_noise import exposure as exposure_module
 from foveal.errors import ArgumentError, ShapeError
 
 
@@ -33,19 +34,15 @@ def test_without_noise_only_light_is_lost() -> None:
     assert (out - wanted).abs().max() < 2 / 255
 
 
-def test_noise_variance_is_shot_plus_read_plus_row() -> None:
+def test_noise_variance_is_shot_plus_read_plus_row(monkeypatch) -> None:
     gain, read, row, level = 2.0, 5.0, 3.0, 0.5
     image = linear_to_srgb(torch.full((1, 3, 512, 512), level))
     exposure = Exposure(0.2, gain, read, row, red_gain=1.0, blue_gain=1.0)
-    from foveal.data import sensor_noise
-
-    raw = []
-    original = sensor_noise._demosaic
-    sensor_noise._demosaic = lambda x: (raw.append(x * WHITE_LEVEL), original(x))[1]
-    try:
-        darken(image, exposure, _generator())
-    finally:
-        sensor_noise._demosaic = original
+    raw, original = [], exposure_module.demosaic
+    monkeypatch.setattr(
+        exposure_module, "demosaic", lambda x: (raw.append(x * WHITE_LEVEL), original(x))[1]
+    )
+    darken(image, exposure, _generator())
     numbers = level * 0.2 * WHITE_LEVEL
     assert raw[0].mean().item() == pytest.approx(numbers, rel=0.01)
     wanted = gain * numbers + read**2 + row**2 + 1 / 12
@@ -55,11 +52,9 @@ def test_noise_variance_is_shot_plus_read_plus_row() -> None:
 @pytest.mark.parametrize(("read", "row"), [(40.0, 0.0), (0.0, 40.0), (30.0, 50.0)])
 def test_read_and_row_noise_alone(read: float, row: float, monkeypatch) -> None:
     """Without shot noise in the way: its variance is a hundred times theirs at usual settings."""
-    from foveal.data import sensor_noise
-
-    raw, original = [], sensor_noise._demosaic
+    raw, original = [], exposure_module.demosaic
     monkeypatch.setattr(
-        sensor_noise, "_demosaic", lambda x: (raw.append(x * WHITE_LEVEL), original(x))[1]
+        exposure_module, "demosaic", lambda x: (raw.append(x * WHITE_LEVEL), original(x))[1]
     )
     image = linear_to_srgb(torch.full((1, 3, 1024, 256), 0.5))
     exposure = Exposure(0.2, 1e-4, read, row, red_gain=1.0, blue_gain=1.0)
@@ -95,6 +90,9 @@ def test_bad_arguments() -> None:
     exposure = Exposure(0.1, 1, 1, 1)
     with pytest.raises(ShapeError, match="darken: image has shape"):
         darken(torch.rand(3, 8, 8), exposure, _generator())
+    for image in (torch.full((1, 3, 8, 8), torch.nan), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)):
+        with pytest.raises(ArgumentError, match="darken: image is"):
+            darken(image, exposure, _generator())
     with pytest.raises(ArgumentError, match="factor is 0"):
         Exposure(0, 1, 1, 1)
     with pytest.raises(ArgumentError, match="gain"):

@@ -2,6 +2,7 @@
 
 sRGB -> exact inverse transfer -> exposure factor -> white-balance gains undone -> Bayer mosaic
 -> Poisson shot noise, Gaussian read noise, row noise, quantisation -> demosaic -> gains -> sRGB.
+`shoot` does the same with every further detail, and keeps a record of each sample.
 """
 
 from dataclasses import dataclass
@@ -11,21 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveal.data.sensor_noise.color import linear_to_srgb, srgb_to_linear
+from foveal.data.sensor_noise.models import CAMERAS, WHITE_LEVEL, Line, log_uniform, uniform
+from foveal.data.sensor_noise.models import camera as find_camera
+from foveal.data.sensor_noise.sensor import capture, demosaic, mosaic
 from foveal.errors import ArgumentError, ShapeError
-
-WHITE_LEVEL = 15583.0
-"""Usable levels of the 14-bit sensors that were calibrated (white minus black)."""
-
-# camera: (log K range) and (slope, bias, deviation) of log read sigma and log row sigma against
-# log K, natural logarithms. Figures: Wei et al., "A Physics-based Noise Formation Model" (ELD).
-_CAMERAS = {
-    "SonyA7S2": ((0.094, 6.01), (0.541, 1.218, 0.268), (0.528, -0.592, 0.294)),
-    "Canon5D4": ((0.218, 13.96), (0.677, 1.512, 0.246), (0.471, -0.808, 0.244)),
-    "Canon70D": ((0.407, 26.08), (0.568, 1.998, 0.249), (0.729, -0.937, 0.250)),
-    "Canon700D": ((0.448, 28.65), (0.652, 2.080, 0.258), (0.622, -0.776, 0.248)),
-    "NikonD850": ((0.415, 26.56), (0.563, 0.799, 0.214), (0.448, -1.798, 0.232)),
-}
-CAMERAS = tuple(_CAMERAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,47 +69,29 @@ def sample_exposure(
     Raises:
         ArgumentError: an unknown camera or an empty range.
     """
-    if camera is not None and camera not in _CAMERAS:
+    if camera is not None and camera not in CAMERAS:
         raise ArgumentError(f"sample_exposure: camera is {camera!r}, must be one of {CAMERAS}")
     if not 0 < factor[0] <= factor[1] <= 1:
         raise ArgumentError(f"sample_exposure: factor is {factor}, must be 0 < low <= high <= 1")
 
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * torch.rand((), generator=generator).item()
-
-    def normal() -> float:
-        return torch.randn((), generator=generator).item()
-
-    def log_uniform(low: float, high: float) -> float:
-        return float(torch.tensor(uniform(*torch.tensor([low, high]).log().tolist())).exp())
-
     index = int(torch.randint(len(CAMERAS), (), generator=generator))
-    (low, high), read, row = _CAMERAS[camera or CAMERAS[index]]
-    gain = log_uniform(low, max(low, min(high, max_gain)))
+    found = find_camera(camera or CAMERAS[index])
+    low, high = found.gains
+    gain = log_uniform(generator, low, max(low, min(high, max_gain)))
     log_gain = float(torch.tensor(gain).log())
 
-    def sigma(line: tuple[float, float, float]) -> float:
-        return float(torch.tensor(line[0] * log_gain + line[1] + line[2] * normal()).exp())
+    def sigma(line: Line) -> float:
+        noise = torch.randn((), generator=generator).item()
+        return float(torch.tensor(line[0] * log_gain + line[1] + line[2] * noise).exp())
 
     return Exposure(
-        factor=log_uniform(*factor),
+        factor=log_uniform(generator, *factor),
         gain=gain,
-        read_sigma=sigma(read),
-        row_sigma=sigma(row),
-        red_gain=uniform(1.9, 2.4),
-        blue_gain=uniform(1.5, 1.9),
+        read_sigma=sigma(found.read),
+        row_sigma=sigma(found.row),
+        red_gain=uniform(generator, 1.9, 2.4),
+        blue_gain=uniform(generator, 1.5, 1.9),
     )
-
-
-def srgb_to_linear(x: Tensor) -> Tensor:
-    """Exact inverse of the sRGB transfer function (IEC 61966-2-1); any shape, [0, 1]."""
-    return torch.where(x <= 0.04045, x / 12.92, ((x.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(x: Tensor) -> Tensor:
-    """Exact sRGB transfer function (IEC 61966-2-1); any shape, [0, 1]."""
-    low = x.clamp_min(0.0031308)
-    return torch.where(x <= 0.0031308, x * 12.92, 1.055 * low ** (1 / 2.4) - 0.055)
 
 
 def darken(
@@ -135,6 +108,7 @@ def darken(
 
     Raises:
         ShapeError: `image` is not (b, 3, height, width) with sides of at least 2.
+        ArgumentError: `image` is not floating-point or holds NaN.
 
     Source: noise formation of Wei et al., CVPR 2020, arXiv:2003.12751 (Gaussian read noise in
     place of Tukey-lambda); gains after Brooks et al., CVPR 2019, arXiv:1811.11127.
@@ -145,41 +119,22 @@ def darken(
             f"darken: image has shape {tuple(image.shape)}, must be (b, 3, height, width) "
             "with height and width >= 2"
         )
+    if not image.dtype.is_floating_point or not torch.isfinite(image).all():
+        raise ArgumentError(
+            f"darken: image is {image.dtype} or holds NaN, must be finite floating-point in "
+            "[0, 1]; divide 8-bit values by 255"
+        )
     height, width = image.shape[-2:]
     padded = F.pad(image, (0, width % 2, 0, height % 2), mode="replicate")
     gains = image.new_tensor([exposure.red_gain, 1.0, exposure.blue_gain])[:, None, None]
-    raw = _mosaic(srgb_to_linear(padded) * exposure.factor / gains)
-    electrons = raw * WHITE_LEVEL / exposure.gain
-    numbers = torch.poisson(electrons, generator=generator) * exposure.gain
-
-    def randn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, device=image.device, dtype=image.dtype)
-
-    numbers = numbers + exposure.read_sigma * randn(*numbers.shape)
-    numbers = numbers + exposure.row_sigma * randn(*numbers.shape[:-1], 1)
-    linear = _demosaic(numbers.round() / WHITE_LEVEL) * gains
+    raw = mosaic(srgb_to_linear(padded) * exposure.factor / gains)
+    numbers = capture(
+        raw * WHITE_LEVEL,
+        gain=exposure.gain,
+        read_sigma=exposure.read_sigma,
+        row_sigma=exposure.row_sigma,
+        generator=generator,
+    )
+    linear = demosaic(numbers.round() / WHITE_LEVEL) * gains
     out = linear_to_srgb(linear.clamp(0, 1))[..., :height, :width]
     return (out * 255).round() / 255
-
-
-def _mosaic(rgb: Tensor) -> Tensor:
-    """RGGB mosaic: (b, 3, h, w) -> (b, 1, h, w), even sides."""
-    raw = rgb[:, 1:2].clone()
-    raw[..., 0::2, 0::2] = rgb[:, 0:1, 0::2, 0::2]
-    raw[..., 1::2, 1::2] = rgb[:, 2:3, 1::2, 1::2]
-    return raw
-
-
-def _demosaic(raw: Tensor) -> Tensor:
-    """Bilinear demosaic of an RGGB mosaic, as normalised convolution (right at the border too)."""
-    height, width = raw.shape[-2:]
-    masks = raw.new_zeros(1, 3, height, width)
-    masks[:, 0, 0::2, 0::2] = 1
-    masks[:, 1, 0::2, 1::2] = 1
-    masks[:, 1, 1::2, 0::2] = 1
-    masks[:, 2, 1::2, 1::2] = 1
-    kernel = raw.new_tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])
-    kernel = kernel.expand(3, 1, 3, 3)
-    total = F.conv2d(masks * raw, kernel, padding=1, groups=3)
-    weight = F.conv2d(masks, kernel, padding=1, groups=3)
-    return torch.where(masks.bool(), raw, total / weight)
