@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class Shot:
     noise: NoiseLine
     seed: int
     source: str = "given"
-    shot_noise: Literal["poisson", "gaussian"] = "poisson"
+    shot_noise: str = "poisson"
     tukey_shape: float | None = None
     row_sigma: float = 0.0
     levels: int | None = None
