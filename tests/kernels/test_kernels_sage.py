@@ -184,7 +184,7 @@ def test_every_smoothing_and_accumulation(switches):
 )
 def test_every_width(d, e, mode):
     # fp32 of this width does not fit the shared memory of a GPU, and is refused there
-    dtype = torch.bfloat16 if d > 128 else torch.float32
+    dtype = torch.float16 if d > 128 else torch.float32
     q, k, v = _case(70, 190, d, e, h=1, dtype=dtype)
     for smooth_q in (False, True):
         _gate(q, k, v, _layout(q, k, share=0.9), Sage(mode, smooth_q=smooth_q), near=2 * NEAR)

@@ -14,6 +14,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),
+    pytest.mark.filterwarnings("ignore:The CUDA Graph is empty"),
     pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),
 ]
 attach = functools.partial(attention.attach, min_tokens=0)

@@ -103,7 +103,8 @@ def codes_kernel(
         tl.store(pooled_ptr + row * D + channel, tl.sum(x, 0) / count, mask=channel < D)
 
 
-@triton.jit
+# As a constant, t = 1 is compiled wrongly for fp16 and bf16: what is past the end becomes E.
+@triton.jit(do_not_specialize=("t",))
 def values_kernel(
     v_ptr, scale_ptr, mean_ptr, out_ptr, stride_b, stride_g, stride_t, g, t, m,
     E: tl.constexpr, BE: tl.constexpr, MEAN: tl.constexpr, ROUND: tl.constexpr,
