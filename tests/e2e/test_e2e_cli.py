@@ -114,20 +114,20 @@ def test_no_arguments_show_the_help(cli) -> None:
 
 
 def test_interrupt_is_one_line_and_leaves_nothing(cli, tmp_path, monkeypatch) -> None:
-    stage = importlib.import_module("foveal.lowlight.enhance")
+    stage = importlib.import_module("foveal.lowlight.video")
 
     with VideoWriter(tmp_path / "a.mp4", fps=Fraction(10)) as writer:
         for _ in range(3):
             writer.write(torch.rand(3, 16, 16))
-    apply, calls = stage.apply_curve, []
+    translate, calls = stage.translate, []
 
     def interrupt(*args, **kwargs):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 5:  # in the second frame
             raise KeyboardInterrupt
-        return apply(*args, **kwargs)
+        return translate(*args, **kwargs)
 
-    monkeypatch.setattr(stage, "apply_curve", interrupt)
+    monkeypatch.setattr(stage, "translate", interrupt)
     code, _, err = cli("enhance", tmp_path / "a.mp4", tmp_path / "b.mp4")
     assert (code, err) == (130, "foveal: stopped\n")
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]

@@ -12,12 +12,13 @@ from foveal.lowlight.alignment import (
     pseudo_labels,
     reciprocal_curve,
 )
-from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, integrate
-from foveal.lowlight.enhance import (
-    Enhanced,
+from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, closed_form, integrate
+from foveal.lowlight.curve_family import CurveStream, bound, couple, finish
+from foveal.lowlight.enhance import Enhanced, curve_receipt, enhance
+from foveal.lowlight.lookup import apply_table, lookup_table
+from foveal.lowlight.video import (
     EnhancedVideo,
-    curve_receipt,
-    enhance,
+    enhance_camera,
     enhance_video,
     predict_clip_curve,
 )
@@ -25,15 +26,23 @@ from foveal.lowlight.enhance import (
 __all__ = [
     "ENSEMBLE",
     "ConcaveCurve",
+    "CurveStream",
     "Enhanced",
     "EnhancedVideo",
     "align",
     "alignment_loss",
     "apply_curve",
+    "apply_table",
+    "bound",
+    "closed_form",
+    "couple",
     "curve_receipt",
     "enhance",
+    "enhance_camera",
     "enhance_video",
+    "finish",
     "integrate",
+    "lookup_table",
     "predict_clip_curve",
     "pseudo_labels",
     "read_image",

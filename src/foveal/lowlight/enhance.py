@@ -1,25 +1,21 @@
-"""Enhance one image or a whole video, and say what it cost."""
+"""Enhance one image, and say what it cost."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from foveal._core.formats import WRITTEN_VIDEO_SUFFIXES
-from foveal._core.video import VideoWriter, probe_video, read_timed_video, read_video
 from foveal.errors import ArgumentError, ShapeError
 from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, num_multiply_adds
+from foveal.lowlight.curve_family import LOOKS, finish
 from foveal.receipt import Receipt
 
 # SID's U-Net, 13.7 GFLOPs at 256 x 256 in the table of Retinexformer (Cai et al., ICCV 2023); one
 # multiply-add is counted as two operations there.
 _UNET_MULTIPLY_ADDS_PER_PIXEL = 13.7e9 / 2 / 256**2
-_CLIP_FRAMES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +32,7 @@ def enhance(
     model: ConcaveCurve,
     *,
     strength: float = 1.0,
+    look: str = "machine",
     recogniser: Callable[[Tensor], Tensor] | None = None,
     daylight: Float[Tensor, "3 height width"] | None = None,
 ) -> Enhanced:
@@ -45,6 +42,8 @@ def enhance(
         image: sRGB in [0, 1], any size.
         model: The curve network.
         strength: 1 is the curve, 0 the identity; blends stay concave. In [0, 1].
+        look: "machine": the curve as it is, which may sacrifice colour and highlights for the
+            recogniser. "human": one curve for all channels, highlights kept apart; see `bound`.
         recogniser: Image batches to class logits; together with `daylight` it measures the loss.
         daylight: The same scene in daylight, if there is one.
 
@@ -68,11 +67,14 @@ def enhance(
         raise ArgumentError(
             "enhance: recogniser and daylight must be given together, to measure the loss"
         )
-    _check_strength("enhance", strength)
+    if not 0 <= strength <= 1:
+        raise ArgumentError(f"enhance: strength is {strength}, must be in [0, 1]")
+    if look not in LOOKS:
+        raise ArgumentError(f"enhance: look is {look!r}, must be one of {LOOKS}")
     start = time.perf_counter()
     with torch.no_grad():
-        curve = blend(model.predict(image[None].float()), strength)
-        out = apply_curve(image[None], curve.to(image.dtype))
+        curve = finish(model.predict(image[None].float()), strength=strength, look=look)
+        out = apply_curve(image[None], curve, mode=model.mode)
     seconds = time.perf_counter() - start
     loss, metric = None, ""
     if recogniser is not None and daylight is not None:
@@ -110,89 +112,3 @@ def curve_receipt(
             "frames_per_curve": frames_per_curve,
         },
     )
-
-
-def blend(curve: Float[Tensor, "b 3 levels"], strength: float) -> Float[Tensor, "b 3 levels"]:
-    """Mix a curve with the identity: the result is concave and increasing again."""
-    identity = torch.linspace(0, 1, curve.shape[-1], device=curve.device, dtype=curve.dtype)
-    return identity + strength * (curve - identity)
-
-
-def _check_strength(where: str, strength: float) -> None:
-    if not 0 <= strength <= 1:
-        raise ArgumentError(f"{where}: strength is {strength}, must be in [0, 1]")
-
-
-def predict_clip_curve(
-    frames: Iterator[Tensor], model: ConcaveCurve
-) -> Float[Tensor, "1 3 levels"]:
-    """Return the one curve of a clip; only thumbnails of the frames are kept in memory."""
-    small = [
-        F.interpolate(f[None], (64, 64), mode="area") if min(f.shape[1:]) > 64 else f[None]
-        for f in frames
-    ]
-    with torch.no_grad():
-        return model.predict_clip(torch.cat(small))
-
-
-@dataclass(frozen=True, slots=True)
-class EnhancedVideo:
-    """An enhanced video file, its one curve, and the receipt."""
-
-    path: Path
-    curve: Float[Tensor, "3 levels"]
-    num_frames: int
-    receipt: Receipt
-
-
-def enhance_video(
-    source: str | Path,
-    target: str | Path,
-    model: ConcaveCurve,
-    *,
-    strength: float = 1.0,
-    on_frame: Callable[[int, int | None], None] | None = None,
-) -> EnhancedVideo:
-    """Enhance a video with one curve for the whole clip, so that nothing flickers.
-
-    Args:
-        source: Any video that FFmpeg reads.
-        target: `.mp4`, `.mkv` or `.mov`; the times of frames are kept, the audio is copied. A video
-            with an odd side is written as yuv444p, which some players cannot show; crop it to
-            even sides first if it must play everywhere.
-        model: The curve network.
-        strength: As in `enhance`.
-        on_frame: Called with the number of frames done and the total, if it is known.
-
-    Raises: as `enhance`; `UnsupportedError` for audio that `target` cannot hold (`.mkv` can);
-        `MediaError` for a damaged video, which leaves no file behind.
-
-    Cost: the video is decoded twice (once for 16 spread frames); memory holds one frame.
-    """
-    _check_strength("enhance_video", strength)
-    if Path(target).suffix.lower() not in WRITTEN_VIDEO_SUFFIXES:
-        raise ArgumentError(
-            f"enhance_video: target is {target}, must end in one of {WRITTEN_VIDEO_SUFFIXES}; "
-            "choose another name"
-        )
-    start = time.perf_counter()
-    info = probe_video(source)
-    every = max(1, (info.num_frames or 1) // _CLIP_FRAMES)
-    frames = read_video(source, every=every, max_frames=_CLIP_FRAMES)
-    curve = blend(predict_clip_curve(frames, model), strength)
-    count = 0
-    with VideoWriter(target, fps=info.fps, audio_from=source) as writer:
-        for frame, time_s in read_timed_video(source):
-            writer.write(apply_curve(frame[None], curve)[0], time=time_s)
-            count += 1
-            if on_frame is not None:
-                on_frame(count, info.num_frames)
-    receipt = curve_receipt(
-        height=info.height,
-        width=info.width,
-        seconds=time.perf_counter() - start,
-        loss=None,
-        metric="",
-        frames_per_curve=count,
-    )
-    return EnhancedVideo(Path(target), curve[0], count, receipt)

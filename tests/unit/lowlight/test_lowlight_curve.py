@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from foveal import lowlight
 from foveal.errors import ArgumentError, ShapeError
 from foveal.lowlight.concave_curve import NUM_KNOTS, num_multiply_adds
-from foveal.lowlight.enhance import blend
+from foveal.lowlight.curve_family import blend
 
 LEVELS = torch.linspace(0, 1, 256, dtype=torch.float64)
 
