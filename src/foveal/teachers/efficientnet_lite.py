@@ -10,7 +10,10 @@ from torch.nn import functional as F
 
 from foveal._core.files import cache_dir, read_input, write_bytes
 from foveal.data import samples
-from foveal.errors import ArgumentError, ShapeError
+from foveal.errors import ArgumentError
+from foveal.teachers.graph_teacher import find_point
+from foveal.teachers.placement import Preprocessing, check_images
+from foveal.teachers.protocol import Activation
 
 # (repeats, kernel, stride, expansion, channels) of the seven stages; the stem and the last
 # convolution keep their widths in every Lite model.
@@ -24,6 +27,7 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _NUM_CUT_BLOCKS = 11  # blocks up to and including the last one with 112 channels
+_BLOCKS_AT = {"stride16": _NUM_CUT_BLOCKS, "stride4": 3, "stride8": 5, "stride32": 16}
 
 
 class _SameConv(nn.Conv2d):
@@ -76,6 +80,11 @@ class EfficientNetLite0(nn.Module):
     """
 
     size = 224
+    activation: Activation = "softmax"
+    points: tuple[str, ...] = tuple(_BLOCKS_AT)
+    preprocessing = Preprocessing(
+        224, "crop", (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
+    )
 
     def __init__(self) -> None:
         """Make the network with random weights; use `load` for the trained one."""
@@ -133,22 +142,27 @@ class EfficientNetLite0(nn.Module):
         """Stay in evaluation mode: a frozen recogniser never updates its statistics."""
         return super().train(False)
 
-    def features(self, x: Float[Tensor, "b 3 224 224"]) -> Float[Tensor, "b 112 14 14"]:
-        """Return the stride-16 features, after the last block of 112 channels.
+    def preprocess(self, images: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b 3 224 224"]:
+        """Bring images of any size into the square."""
+        return self.preprocessing.place(images)[0]
+
+    def features(
+        self, x: Float[Tensor, "b 3 224 224"], point: str | None = None
+    ) -> Float[Tensor, "b channels height width"]:
+        """Return the features at one of `points`.
 
         Args:
             x: sRGB in [0, 1].
+            point: Default "stride16": (b, 112, 14, 14), which `head` takes.
 
         Raises:
             ShapeError: `x` is not (b, 3, 224, 224).
+            ArgumentError: no such point.
         """
-        if x.ndim != 4 or tuple(x.shape[1:]) != (3, self.size, self.size):
-            raise ShapeError(
-                f"EfficientNetLite0: x has shape {tuple(x.shape)}, must be (b, 3, 224, 224); "
-                "use foveal.teachers.prepare"
-            )
+        num_blocks = _BLOCKS_AT[find_point("EfficientNetLite0", self.points, point)]
+        check_images("EfficientNetLite0", x, size=self.size)
         y = F.relu6(self.bn0(self.conv_stem((x * 255 - 127) / 128)))
-        for block in self.blocks[:_NUM_CUT_BLOCKS]:
+        for block in self.blocks[:num_blocks]:
             y = block(y)
         return y
 

@@ -19,6 +19,10 @@ def test_head_after_features_is_the_whole_and_frozen() -> None:
     assert torch.isfinite(x.grad).all()
     with pytest.raises(ShapeError, match="prepare"):
         model(torch.rand(1, 3, 200, 224))
+    sides = {name: model.features(x, name).shape[-1] for name in model.points}
+    assert sides == {"stride16": 14, "stride4": 56, "stride8": 28, "stride32": 7}
+    with pytest.raises(ArgumentError, match="point is 'stride2', must be one of"):
+        model.features(x, "stride2")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (500, 300), (223, 225)])
@@ -89,14 +93,16 @@ def test_lost_network_is_one_clear_error(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("shape", [(3, 1, 3000), (3, 3000, 1), (2, 3, 2, 5000)])
 def test_prepare_takes_the_middle_of_a_strip(shape, monkeypatch) -> None:
     """Resized as a whole, a strip of 1 x 65000 would take 39 GB."""
-    from foveal import teachers
+    from foveal.teachers import placement
 
     image = torch.zeros(shape)
     image[..., shape[-2] // 2, shape[-1] // 2] = 1
     sizes = []
-    resize = teachers.F.interpolate
+    resize = placement.F.interpolate
     monkeypatch.setattr(
-        teachers.F, "interpolate", lambda x, new, **k: sizes.append(max(new)) or resize(x, new, **k)
+        placement.F,
+        "interpolate",
+        lambda x, new, **k: sizes.append(max(new)) or resize(x, new, **k),
     )
     out = prepare(image)
     assert out.shape[-2:] == (224, 224)
