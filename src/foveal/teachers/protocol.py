@@ -98,7 +98,7 @@ def disagreement(
 
     Softmax: the Kullback-Leibler divergence of the classes, averaged over positions. Sigmoid: that
     of each class and position by itself, summed, over the number of things that `wanted` expects
-    (the sum of its probabilities, at least 1): most of a score map is background.
+    (the sum of its probabilities from 0.1 on, at least 1): most of a score map is background.
 
     Args:
         logits: The answer that is judged.
@@ -122,7 +122,7 @@ def disagreement(
     p = wanted.sigmoid()
     loss = F.binary_cross_entropy_with_logits(logits, p, reduction="none")
     entropy = F.binary_cross_entropy_with_logits(wanted, p, reduction="none")
-    count = p.flatten(1).sum(1).clamp_min(1)
+    count = (p * (p >= 0.1)).flatten(1).sum(1).clamp_min(1)
     return (loss - entropy).flatten(1).sum(1) / count
 
 

@@ -8,6 +8,8 @@ from foveal.data import samples
 from foveal.errors import ArgumentError, ShapeError
 from foveal.teachers import Preprocessing, coco, disagreement
 from foveal.teachers.centernet import CenterNet
+from foveal.teachers.mtcnn import MTCNN
+from foveal.teachers.nanodet import NanoDet
 from foveal.teachers.protocol import box_overlap, suppress
 
 
@@ -48,6 +50,80 @@ def test_centernet_finds_what_is_there(centernet) -> None:
 
 
 @pytest.mark.assets
+def test_nanodet_finds_what_is_there() -> None:
+    model = NanoDet.load()
+    found = model.detect(photo("darknet-dog"))[0]
+    for name, box in (("dog", (130, 220, 310, 540)), ("bicycle", (120, 130, 570, 430))):
+        score, where = best(found, name)
+        assert score > 0.5
+        assert box_overlap(where[None], torch.tensor([box]).float()).item() > 0.7
+    giraffe = model.detect(photo("darknet-giraffe"))[0]
+    assert giraffe.classes[:2] == ["giraffe", "zebra"]
+
+
+@pytest.mark.assets
+def test_nanodet_gives_the_answers_that_its_file_declares() -> None:
+    from foveal.teachers.graph import GraphModule, read_tfjs
+
+    files = samples.fetch(["nanodet-model", "nanodet-weights"])
+    whole = GraphModule(read_tfjs(files[0], shards=[files[1]]))
+    model = NanoDet.load()
+    x = model.preprocess(photo("darknet-kite"))
+    with torch.no_grad():
+        got = model(x).sigmoid()
+        out = whole(model.preprocessing.normalize(x))
+    wanted = torch.cat([out[n] for n in ("Identity", "Identity_1", "Identity_2")], 1)
+    torch.testing.assert_close(got.transpose(1, 2), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.assets
+def test_mtcnn_finds_faces_and_their_points() -> None:
+    """The astronaut's eyes, nose and mouth, by eye, in a photograph of 512 x 512."""
+    model = MTCNN.load()
+    found = model.detect(photo("skimage-astronaut"))[0]
+    assert found.classes == ["face"]
+    assert found.scores[0] > 0.95
+    by_eye = torch.tensor([[204, 102], [246, 103], [224, 127], [203, 141], [245, 142]]).float()
+    assert (found.landmarks[0] - by_eye).norm(dim=1).max() < 8
+    three = model.detect(photo("labelme-2011-000006"))[0]
+    assert len(three) == 3
+    assert three.landmarks.shape == (3, 5, 2)
+    inside = (three.landmarks >= three.boxes[:, None, :2]) & (
+        three.landmarks <= three.boxes[:, None, 2:]
+    )
+    assert inside.all()
+    none = model.detect(torch.zeros(2, 3, 30, 50))
+    assert [len(d) for d in none] == [0, 0]
+    assert none[0].boxes.shape == (0, 4)
+    with pytest.raises(ArgumentError, match="smallest_face is 5, must be in"):
+        MTCNN(smallest_face=5)
+    with pytest.raises(ArgumentError, match="size is 3"):
+        MTCNN(size=3)
+
+
+@pytest.mark.assets
+def test_a_damaged_converted_copy_is_made_again(tmp_path, monkeypatch) -> None:
+    import shutil
+
+    from foveal.errors import MediaError
+    from foveal.teachers.states import packaged_state
+
+    source = samples.path("mtcnn-pnet")
+    monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path))
+    target = samples.catalogue()["mtcnn-pnet"].cached
+    target.parent.mkdir(parents=True)
+    shutil.copy(source, target)
+    first = packaged_state("mtcnn-pnet")
+    copy = next((tmp_path / "converted").iterdir())
+    copy.write_bytes(b"x" * 20)
+    assert torch.equal(packaged_state("mtcnn-pnet")["conv1.weight"], first["conv1.weight"])
+    copy.unlink()
+    target.write_bytes(source.read_bytes()[:-1])
+    with pytest.raises(MediaError, match="was changed"):
+        packaged_state("mtcnn-pnet")
+
+
+@pytest.mark.assets
 def test_centernet_decodes_as_its_own_graph_does(centernet) -> None:
     """The file holds a decoder too: 100 rows of x1 y1 x2 y2 score class, at 512 x 512."""
     from foveal.teachers.graph import GraphModule, read_tfjs
@@ -66,12 +142,14 @@ def test_centernet_decodes_as_its_own_graph_does(centernet) -> None:
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("kind", [CenterNet])
+@pytest.mark.parametrize("kind", [CenterNet, NanoDet, MTCNN])
 def test_gradients_reach_the_picture_and_a_batch_is_its_parts(kind) -> None:
     model = kind.load().train()
+    names = ("skimage-astronaut", "labelme-2011-000006")
+    names = names if kind is MTCNN else ("darknet-dog", "darknet-horses")
     assert not model.training
-    assert not list(model.parameters())
-    day = torch.cat([model.preprocess(photo(n)) for n in ("darknet-dog", "darknet-horses")])
+    assert not any(p.requires_grad for p in model.parameters())
+    day = torch.cat([model.preprocess(photo(n)) for n in names])
     with torch.no_grad():
         wanted = model(day)
         alone = torch.cat([model(x[None]) for x in day])
@@ -88,7 +166,7 @@ def test_gradients_reach_the_picture_and_a_batch_is_its_parts(kind) -> None:
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("kind", [CenterNet])
+@pytest.mark.parametrize("kind", [CenterNet, NanoDet, MTCNN])
 def test_features_at_every_point(kind) -> None:
     model = kind.load()
     x = torch.rand(1, 3, model.size, model.size)
