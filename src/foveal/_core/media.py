@@ -22,12 +22,12 @@ MAX_PIXELS = 178_000_000
 """A little under the number from which Pillow refuses a file."""
 
 
-_MAX_JPEG_SIDE = 65500  # beyond it the encoder prints a line of its own and breaks off
+MAX_JPEG_SIDE = 65500  # beyond it the encoder prints a line of its own and breaks off
 
 _BITS_PER_SAMPLE, _EXTRA_SAMPLES = 258, 338  # TIFF tags
 _NOT_MULTIPLIED = (2,)  # of the extra samples: opacity by which the colours are not multiplied
 
-_DAMAGED = (
+DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, RuntimeError, LookupError, EOFError,
     ArithmeticError, struct.error,
 )  # fmt: skip
@@ -87,14 +87,14 @@ def _read_picture(path: Path) -> Picture:
                     f"image: {path} has {count} frames, must have one; make it a video or save "
                     "one frame"
                 )
-            if _is_deep_png(path) or _is_deep_tiff(path, opened):
+            if is_deep_png(path) or is_deep_tiff(path, opened):
                 return _read_deep(path, opened)
             opened.load()
             profile = opened.info.get("icc_profile")
             image: Any = ImageOps.exif_transpose(opened)
     except (MediaError, UnsupportedError):
         raise
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise MediaError(
             f"image: {path} is not a readable image, it is damaged or of another kind ({error})"
         ) from error
@@ -126,7 +126,7 @@ def _read_picture(path: Path) -> Picture:
         alpha = torch.from_numpy(np.array(image.getchannel("A"))).float()[None] / 255
     if is_grey:  # what a profile of grey is for
         image = image.convert("L")
-    image = _to_srgb(image, profile).convert("RGB")
+    image = to_srgb(image, profile).convert("RGB")
     return Picture(_to_tensor(np.array(image), 255), alpha, 8)
 
 
@@ -142,7 +142,7 @@ def _to_tensor(array: Any, top: int) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1).float().div(top).contiguous()
 
 
-def _to_srgb(image: Any, profile: bytes | None) -> Any:
+def to_srgb(image: Any, profile: bytes | None) -> Any:
     """Convert by the embedded ICC profile; a damaged profile is ignored, as viewers do."""
     from PIL import ImageCms
 
@@ -158,7 +158,7 @@ def _to_srgb(image: Any, profile: bytes | None) -> Any:
         return image
 
 
-def _is_deep_png(path: Path) -> bool:
+def is_deep_png(path: Path) -> bool:
     """Whether `path` is a 16-bit PNG with colour or alpha, which Pillow would reduce to 8 bit."""
     with path.open("rb") as handle:
         head = handle.read(26)
@@ -166,7 +166,7 @@ def _is_deep_png(path: Path) -> bool:
     return head[:8] == b"\x89PNG\r\n\x1a\n" and deep
 
 
-def _is_deep_tiff(path: Path, opened: Any) -> bool:
+def is_deep_tiff(path: Path, opened: Any) -> bool:
     """Whether `path` is a 16-bit colour TIFF, which Pillow would reduce to 8 bit; others raise."""
     tags = getattr(opened, "tag_v2", {})
     bits = tags.get(_BITS_PER_SAMPLE, (8,))
@@ -194,13 +194,14 @@ def _read_deep(path: Path, opened: Any) -> Picture:
         raise MediaError(f"image: {path} is not a readable 16-bit image ({error})") from error
     array = np.asarray(array).astype(np.int32)
     orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
-    array = np.ascontiguousarray(_orient(array, orientation))
+    array = np.ascontiguousarray(orient(array, orientation))
     pixels = _to_tensor(array, 65535)
     has_alpha = "A" in opened.getbands() or "transparency" in opened.info
     return Picture(pixels[:3].contiguous(), pixels[3:].contiguous() if has_alpha else None, 16)
 
 
-def _orient(array: Any, orientation: int) -> Any:
+def orient(array: Any, orientation: int) -> Any:
+    """Turn (height, width, ...) upright by EXIF's number."""
     turns = {
         2: (0, True),
         3: (2, False),
@@ -269,8 +270,8 @@ def write_image(
             {"quality": quality} if suffix in (".jpg", ".jpeg", ".webp", ".avif") else {}
         )
         try:
-            if suffix in (".jpg", ".jpeg") and max(pillow.size) > _MAX_JPEG_SIDE:
-                raise ValueError(f"at most {_MAX_JPEG_SIDE} pixels a side")
+            if suffix in (".jpg", ".jpeg") and max(pillow.size) > MAX_JPEG_SIDE:
+                raise ValueError(f"at most {MAX_JPEG_SIDE} pixels a side")
             pillow.save(temporary, **extra)
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:

@@ -20,7 +20,7 @@ from foveal.cli.common import (
     path_argument,
     path_option,
 )
-from foveal.cli.enhance import check_strength, enhance_file
+from foveal.cli.enhance import SaccOptions, check_strength, enhance_file
 from foveal.errors import FovealError
 
 
@@ -102,7 +102,8 @@ def _see_and_send(
     stream_path = base.with_name(f"{base.name}.fvl")
 
     def see(path: Path) -> Any:
-        return _WithReceipt(bright, enhance_file(path, bright, models.curve, options.strength)[0])
+        done = enhance_file(path, bright, models.curve, SaccOptions(strength=options.strength))
+        return _WithReceipt(bright, done["receipt"])
 
     def send(seen: Any) -> Any:
         parts = list(features_of([seen.path], models.teacher, options.every))

@@ -15,7 +15,9 @@ from foveal.lowlight.alignment import (
 from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, closed_form, integrate
 from foveal.lowlight.curve_family import CurveStream, bound, couple, finish
 from foveal.lowlight.enhance import Enhanced, curve_receipt, enhance
+from foveal.lowlight.files import EnhancedFile, enhance_file
 from foveal.lowlight.lookup import apply_table, lookup_table
+from foveal.lowlight.preview import preview
 from foveal.lowlight.video import (
     EnhancedVideo,
     enhance_camera,
@@ -28,6 +30,7 @@ __all__ = [
     "ConcaveCurve",
     "CurveStream",
     "Enhanced",
+    "EnhancedFile",
     "EnhancedVideo",
     "align",
     "alignment_loss",
@@ -39,11 +42,13 @@ __all__ = [
     "curve_receipt",
     "enhance",
     "enhance_camera",
+    "enhance_file",
     "enhance_video",
     "finish",
     "integrate",
     "lookup_table",
     "predict_clip_curve",
+    "preview",
     "pseudo_labels",
     "read_image",
     "reciprocal_curve",

@@ -1,0 +1,87 @@
+"""Enhance an image file: samples stay integers, and what the file says goes along."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveal._core.photo import Photo, read_photo, write_photo
+from foveal.lowlight.concave_curve import ConcaveCurve
+from foveal.lowlight.curve_family import couple, finish
+from foveal.lowlight.enhance import curve_receipt
+from foveal.lowlight.lookup import lookup_table, translate
+from foveal.receipt import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancedFile:
+    """An enhanced image file, its curve, the receipt, and what was not kept, in words."""
+
+    path: Path
+    curve: Float[Tensor, "3 levels"]
+    receipt: Receipt
+    dropped: tuple[str, ...]
+
+
+def enhance_file(
+    source: str | Path,
+    target: str | Path,
+    model: ConcaveCurve,
+    *,
+    strength: float = 1.0,
+    look: str = "machine",
+) -> EnhancedFile:
+    """Enhance an image file; bit depth, alpha, greyness, ICC profile and EXIF are kept.
+
+    The curve is predicted from sRGB and applied to the file's own samples, whose profile stays with
+    them. Grey gets one curve. The picture is stored upright.
+
+    Args:
+        source: PNG, JPEG, WebP, AVIF, BMP or TIFF.
+        target: Of the same formats; what it cannot hold is named in the result's `dropped`.
+        model: The curve network.
+        strength: As in `enhance`.
+        look: As in `enhance`.
+
+    Raises: as `read_image` and `enhance`.
+    """
+    start = time.perf_counter()
+    photo = read_photo(source)
+    curve = photo_curve(photo, model, strength=strength, look=look)
+    bright = replace(photo, samples=apply_to_photo(photo, curve, model))
+    dropped = write_photo(target, bright)
+    receipt = curve_receipt(
+        height=photo.samples.shape[1],
+        width=photo.samples.shape[2],
+        seconds=time.perf_counter() - start,
+        loss=None,
+        metric="",
+    )
+    return EnhancedFile(Path(target), curve, receipt, tuple(dropped))
+
+
+def photo_curve(
+    photo: Photo, model: ConcaveCurve, *, strength: float = 1.0, look: str = "machine"
+) -> Float[Tensor, "3 levels"]:
+    """Return the curve of an image file that was read; one for all channels if it is grey."""
+    with torch.no_grad():
+        curve = model.predict(photo.srgb()[None])
+    if len(photo.samples) == 1:
+        curve = couple(curve)
+    return finish(curve, strength=strength, look=look)[0]
+
+
+def apply_to_photo(
+    photo: Photo, curve: Float[Tensor, "3 levels"], model: ConcaveCurve
+) -> NDArray[Any]:
+    """Return the samples as the curve makes them."""
+    tables = lookup_table(curve, bit_depth=photo.bit_depth, mode=model.mode)
+    samples = photo.samples.copy()
+    for channel in range(len(samples)):
+        samples[channel] = translate(samples[channel], tables[channel])
+    return samples

@@ -1,0 +1,270 @@
+"""`foveal enhance` on patterns, several sources, previews, deep and odd videos, and cameras."""
+
+import json
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from foveal._core import video_planes
+from foveal._core.media import read_image, write_image
+from foveal._core.video import VideoWriter, probe_video, read_video
+from foveal.cli import main
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["foveal", *map(str, arguments)])
+        with pytest.raises(SystemExit) as info:
+            main()
+        out, err = capsys.readouterr()
+        return int(info.value.code or 0), out, err
+
+    return run
+
+
+def picture(path, light: float = 0.2, size: tuple[int, int] = (24, 32)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, torch.rand(3, *size) * light)
+
+
+def clip(path, frames: int = 6, size: tuple[int, int] = (32, 48)) -> None:
+    with VideoWriter(path, fps=Fraction(10), crf=10) as writer:
+        for k in range(frames):
+            writer.write(torch.full((3, *size), 0.05 + k / 100))
+
+
+def names(folder) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_patterns_and_several_sources_go_into_a_folder_and_resume(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.png", "in/b.jpg", "in/sub/c.png", "d.png"):
+        picture(tmp_path / name)
+    assert cli("enhance", "in/*.png", "d.png", "out")[0] == 0
+    assert names(tmp_path / "out") == ["a.png", "d.png"]
+    code, out, _ = cli("enhance", "in/**/*.*", "out", "--json")
+    assert code == 0
+    rows = json.loads(out)["files"]
+    assert {row["output"]: "skipped" in row for row in rows} == {
+        "out/a.png": True,
+        "out/b.jpg": False,
+        "out/c.png": False,
+    }
+    code, _, err = cli("enhance", "nothing*.png", "out")
+    assert code == 2
+    assert "nothing*.png matches nothing" in err
+    code, _, err = cli("enhance", "in/a.png", "d.png", ".")
+    assert code == 2
+    assert "d.png is the input" in err
+
+
+def test_a_dry_run_writes_nothing_and_names_what_is_wrong(cli, tmp_path) -> None:
+    picture(tmp_path / "in" / "a.png")
+    clip(tmp_path / "in" / "b.mp4")
+    (tmp_path / "in" / "c.png").write_text("no")
+    before = names(tmp_path)
+    code, out, _ = cli("enhance", tmp_path / "in", tmp_path / "out", "--dry-run", "--json")
+    assert code == 2
+    rows = json.loads(out)["files"]
+    assert (rows[0]["width"], rows[0]["height"], rows[0]["bit_depth"]) == (32, 24, 8)
+    assert (rows[1]["width"], rows[1]["frames"]) == (48, 6)
+    assert "not a readable image" in rows[2]["error"]
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["a.png", "a.mp4"])
+def test_a_preview_is_one_frame_before_and_after(cli, tmp_path, kind) -> None:
+    source = tmp_path / kind
+    if kind.endswith("png"):
+        picture(source)
+    else:
+        clip(source)
+    assert cli("enhance", source, tmp_path / "p.png", "--preview")[0] == 0
+    both = read_image(tmp_path / "p.png")
+    width = both.shape[2] // 2
+    assert both.shape[2] == 2 * (32 if kind.endswith("png") else 48)
+    assert both[..., width:].mean() > both[..., :width].mean() + 0.05
+    if kind.endswith("png"):
+        assert (both[..., :width] - read_image(source)).abs().max() < 1e-6
+        assert cli("enhance", source, tmp_path / "b.png")[0] == 0
+        assert (both[..., width:] - read_image(tmp_path / "b.png")).abs().max() < 1.01 / 255
+    code, _, err = cli("enhance", source, tmp_path / "p.mp4", "--preview")
+    assert code == 2
+    assert "for a preview" in err
+
+
+def test_grey_stays_grey_and_black_and_white_stay(cli, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 60, (20, 30), np.uint8)).save(tmp_path / "grey.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "black.png")
+    Image.new("RGB", (9, 9), (255, 255, 255)).save(tmp_path / "white.png")
+    for name in ("grey", "black", "white"):
+        assert cli("enhance", tmp_path / f"{name}.png", tmp_path / f"{name}-o.png")[0] == 0
+    with Image.open(tmp_path / "grey-o.png") as back, Image.open(tmp_path / "grey.png") as was:
+        assert back.mode == "L"
+        assert np.asarray(back).mean() > np.asarray(was).mean() + 10
+    assert read_image(tmp_path / "black-o.png").max() == 0
+    assert read_image(tmp_path / "white-o.png").min() == 1
+
+
+def test_the_human_look_keeps_greys_grey_and_highlights_apart(cli, tmp_path) -> None:
+    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (4, 1, 3))
+    Image.fromarray(ramp // 4).save(tmp_path / "dark.png")
+    Image.fromarray(ramp).save(tmp_path / "full.png")
+    for name in ("dark", "full"):
+        arguments = (tmp_path / f"{name}.png", tmp_path / f"{name}-o.png", "-o", "look=human")
+        assert cli("enhance", *arguments)[0] == 0
+        out = np.asarray(Image.open(tmp_path / f"{name}-o.png")).astype(int)
+        assert (out[..., 0] == out[..., 1]).all()
+        assert (out[..., 0] == out[..., 2]).all()
+    assert len(np.unique(out[0, 128:, 0])) >= 0.3 * 128 - 1
+
+
+def test_10_bits_metadata_and_sound_of_a_video_are_kept(cli, tmp_path) -> None:
+    import av
+
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as container:
+        container.metadata["title"] = "Night"
+        video = container.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p10le"
+        video.options = {"crf": "5"}
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        for _ in range(5):
+            ramp = np.tile(np.arange(64, dtype=np.uint16) + 100, (48, 1))
+            planes = np.concatenate([ramp.reshape(-1), np.full(2 * 24 * 32, 512, np.uint16)])
+            frame = av.VideoFrame.from_ndarray(planes.reshape(72, 64), format="yuv420p10le")
+            for packet in video.encode(frame):
+                container.mux(packet)
+        tone = np.zeros((1, 4000), np.float32)
+        audio = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        audio.sample_rate = 8000
+        for packet in [*sound.encode(audio), *sound.encode(None), *video.encode(None)]:
+            container.mux(packet)
+    code, out, _ = cli("enhance", source, tmp_path / "b.mkv", "--json")
+    assert code == 0
+    row = json.loads(out)["files"][0]
+    assert (row["frames"], row["dropped"]) == (5, [])
+    with av.open(str(tmp_path / "b.mkv")) as back:
+        assert back.streams.video[0].format.name == "yuv420p10le"
+        assert back.metadata["title"] == "Night"
+        assert len(back.streams.audio) == 1
+        frame = next(back.decode(video=0)).to_ndarray()
+    # more tones than 8 bits could hold on this ramp: it kept its depth
+    assert len(np.unique(frame[:48])) > 50
+
+
+def test_a_clip_that_changes_its_size_is_refused(cli, tmp_path) -> None:
+    import av
+
+    for name, size in (("a", (32, 48)), ("b", (16, 32))):
+        clip(tmp_path / f"{name}.mp4", frames=4, size=size)
+    # two H.264 streams one behind the other, as recorders leave them
+    with (tmp_path / "joined.mpg").open("wb") as handle:
+        for name in ("a", "b"):
+            raw = tmp_path / f"{name}.h264"
+            with av.open(str(tmp_path / f"{name}.mp4")) as old, av.open(str(raw), "w") as new:
+                stream = new.add_stream_from_template(old.streams.video[0])
+                bits = av.BitStreamFilterContext("h264_mp4toannexb", old.streams.video[0], stream)
+                for packet in old.demux(video=0):
+                    for out in bits.filter(packet):
+                        out.stream = stream
+                        new.mux(out)
+            handle.write(raw.read_bytes())
+            raw.unlink()
+    code, _, err = cli("enhance", tmp_path / "joined.mpg", tmp_path / "o.mkv")
+    assert code == 2
+    assert "changes from 48 x 32 to 32 x 16 pixels at frame 4" in err
+    assert names(tmp_path) == ["a.mp4", "b.mp4", "joined.mpg"]
+
+
+def test_options_that_can_have_no_effect_are_refused(cli, tmp_path) -> None:
+    picture(tmp_path / "a.png")
+    clip(tmp_path / "a.mp4")
+    for source, target, option in (
+        ("a.png", "o.png", "curve=stream"),
+        ("a.png", "o.png", "preset=slow"),
+        ("a.png", "o.png", "seconds=3"),
+        ("a.mp4", "o.mp4", "half_life_s=1"),
+        ("a.mp4", "o.mp4", "look=pretty"),
+        ("a.mp4", "o.mp4", "preset=quick"),
+        ("a.mp4", "o.mp4", "curve=none"),
+    ):
+        code, _, err = cli("enhance", tmp_path / source, tmp_path / target, "-o", option)
+        assert code == 2, option
+        assert option.split("=")[0] in err
+    assert names(tmp_path) == ["a.mp4", "a.png"]
+
+
+def test_a_stream_of_curves_finds_the_cut(cli, tmp_path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", fps=Fraction(10), crf=5) as writer:
+        for k in range(12):
+            image = torch.zeros(3, 32, 48)
+            half = slice(0, 24) if k < 6 else slice(24, 48)
+            image[:, :, half] = 0.15
+            writer.write(image)
+    code, out, _ = cli(
+        "enhance", tmp_path / "a.mp4", tmp_path / "b.mp4", "-o", "curve=stream", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["files"][0]["cuts"] == [6]
+
+
+def test_a_camera_is_recorded_until_its_time_is_up(cli, tmp_path, monkeypatch) -> None:
+    """A file stands for the device: FFmpeg opens both alike."""
+    clip(tmp_path / "device.mkv", frames=8)
+    address = (str(tmp_path / "device.mkv"), "matroska", {})
+    monkeypatch.setattr(video_planes, "camera_address", lambda index, system, fps: address)
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = cli("enhance", "3", "o.mkv", "-o", "seconds=0.5", "--json")
+    assert code == 0
+    row = json.loads(out)["files"][0]
+    assert (row["input"], row["frames"]) == (3, 5)
+    bright = [f.mean().item() for f in read_video("o.mkv")]
+    dark = [f.mean().item() for f in read_video("device.mkv")]
+    assert len(bright) == 5
+    assert all(b > d + 0.03 for b, d in zip(bright, dark[:5], strict=True))
+    assert cli("enhance", "3", "p.png", "--preview")[0] == 0
+    assert cli("enhance", "3", "o.mkv", "-o", "curve=clip")[0] == 2
+
+
+def test_ctrl_c_ends_a_camera_with_a_good_file(cli, tmp_path, monkeypatch) -> None:
+    from foveal.lowlight import video
+
+    clip(tmp_path / "device.mkv", frames=8)
+    address = (str(tmp_path / "device.mkv"), "matroska", {})
+    monkeypatch.setattr(video_planes, "camera_address", lambda index, system, fps: address)
+    frames = video.read_camera
+
+    def three(index: int, *, fps: int):
+        for k, planes in enumerate(frames(index, fps=fps)):
+            if k == 3:
+                raise KeyboardInterrupt
+            yield planes
+
+    monkeypatch.setattr(video, "read_camera", three)
+    monkeypatch.chdir(tmp_path)
+    assert cli("enhance", "0", "o.mp4")[0] == 0
+    assert len(list(read_video("o.mp4"))) == 3
+    assert probe_video("o.mp4").width == 48
+
+
+def test_a_camera_that_is_not_there_is_named(cli, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(video_planes.platform, "system", lambda: "Linux")
+    code, _, err = cli("enhance", "97", "o.mp4")
+    assert code == 2
+    assert "camera: 97 cannot be opened" in err
+    assert names(tmp_path) == []
+    monkeypatch.setattr(video_planes.platform, "system", lambda: "Windows")
+    code, _, err = cli("enhance", "0", "o.mp4")
+    assert code == 2
+    assert "on Windows" in err
