@@ -228,27 +228,29 @@ def sage_kernel(
     mass = tl.zeros((64, 4), tl.float32)  # One sum for each thread of a row.
     acc = tl.zeros((64, BE), tl.float32)
 
+    TWO: tl.constexpr = not SKIP and MASK == 0
+    paired = end
+    if TWO:
+        paired = num_left + (end - num_left) // 2 * 2
     for part in tl.static_range(3):
-        # 0: cells cut by the window; 1: whole cells; 2: those cut by the diagonal or the end.
+        # 0: cells cut by the window; 1: whole cells, two at a time; 2: the last of these if it is
+        # left over, and those cut by the diagonal or the end.
         start = 0
         stop = num_left
         if part == 1:
             start = num_left
-            stop = end
+            stop = paired
         if part == 2:
-            start = end
+            start = paired
             stop = count
-        if part == 1 and not SKIP and MASK == 0:
+        if part == 1 and TWO:
             for i in tl.range(start, stop, 2, num_stages=STAGES):
-                # Two at a time; the last may stand alone, and meets itself with weight 0.
-                b_there = i + 1 < stop
                 if LISTED:
                     a = tl.load(cells + i).to(tl.int32)
-                    b = tl.load(cells + tl.where(b_there, i + 1, i)).to(tl.int32)
+                    b = tl.load(cells + i + 1).to(tl.int32)
                 else:
                     a = first + i
-                    b = tl.where(b_there, a + 1, a)
-                off = tl.where(b_there, 0.0, float("inf"))
+                    b = a + 1
                 sa = tl.dot(q, tl.trans(_load_keys(k_base, a, D, BD)))
                 sb = tl.dot(q, tl.trans(_load_keys(k_base, b, D, BD)))
                 if not SMOOTH_Q:
@@ -257,20 +259,20 @@ def sage_kernel(
                     sb = tl.reshape(sb, (64, 8, 4, 2))
                     fa = _factors(q_scale, scales, a, K_GROUPS)
                     fb = _factors(q_scale, scales, b, K_GROUPS)
-                    tops = tl.maximum(_lane_max(sa) * fa, _lane_max(sb) * fb - off)
+                    tops = tl.maximum(_lane_max(sa) * fa, _lane_max(sb) * fb)
                     new = tl.maximum(highest, tl.max(tops, 1))
                     less = (new - offset)[:, None, None, None]
                     pa = tl.exp2(sa.to(tl.float32) * fa[:, None, :, None] - less)
-                    pb = tl.exp2(sb.to(tl.float32) * fb[:, None, :, None] - (less + off))
+                    pb = tl.exp2(sb.to(tl.float32) * fb[:, None, :, None] - less)
                 else:
                     xa = _logits(sa, q_scale, scales, q_mean, plain, k_mean, a, t, plain_t, D, BD,
                                  K_GROUPS, SMOOTH_Q)  # fmt: skip
                     xb = _logits(sb, q_scale, scales, q_mean, plain, k_mean, b, t, plain_t, D, BD,
                                  K_GROUPS, SMOOTH_Q)  # fmt: skip
-                    new = tl.maximum(highest, tl.maximum(tl.max(xa, 1), tl.max(xb, 1) - off))
+                    new = tl.maximum(highest, tl.maximum(tl.max(xa, 1), tl.max(xb, 1)))
                     less = new - offset
                     pa = tl.reshape(tl.exp2(xa - less[:, None]), (64, 8, 4, 2))
-                    pb = tl.reshape(tl.exp2(xb - (less + off)[:, None]), (64, 8, 4, 2))
+                    pb = tl.reshape(tl.exp2(xb - less[:, None]), (64, 8, 4, 2))
                 shrink = tl.exp2(highest - new)
                 highest = new
                 mass = mass * shrink[:, None] + tl.sum(tl.sum(pa + pb, 3), 1)
@@ -364,6 +366,14 @@ def sage_triton(
     values = prepared.values.values
     if not prepared.values.tiled:
         values = values.to(torch.float16)
+    # The kernel goes by these strides; codes made of a view may have its.
+    keys, key_scales, key_mean, values, value_scales, value_mean = (
+        None if x is None else x.contiguous()
+        for x in (
+            prepared.keys.values, prepared.keys.scales, prepared.key_mean, values,
+            prepared.values.scales, prepared.values.mean,
+        )
+    )  # fmt: skip
     plain = with_unit_stride(k)
     out = torch.empty(b, s, h, e, dtype=q.dtype, device=q.device).transpose(1, 2)
     lse = torch.empty(b, h, s, device=q.device, dtype=torch.float32)
@@ -377,9 +387,8 @@ def sage_triton(
     n = num_cells(s)
     k_groups = prepared.keys.scales.shape[3]
     sage_kernel[(n, h, b)](
-        codes.values, codes.scales, mean, prepared.keys.values, prepared.keys.scales, plain,
-        prepared.key_mean, values, prepared.values.scales, prepared.values.mean, attn_mask, out,
-        lse, lists, info, skip, *plain.stride()[:3], *strides, *out.stride()[:3], s, t, h, g, n, m,
+        codes.values, codes.scales, mean, keys, key_scales, plain, key_mean, values, value_scales,
+        value_mean, attn_mask, out, lse, lists, info, skip, *plain.stride()[:3], *strides, *out.stride()[:3], s, t, h, g, n, m,
         scale * math.log2(math.e), layout.span or 0,
         D=d, E=e, BD=max(32, triton.next_power_of_2(d)), BE=max(16, triton.next_power_of_2(e)),
         Q_GROUPS=codes.scales.shape[3], K_GROUPS=k_groups,
