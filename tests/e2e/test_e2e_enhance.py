@@ -268,3 +268,48 @@ def test_a_camera_that_is_not_there_is_named(cli, tmp_path, monkeypatch) -> None
     code, _, err = cli("enhance", "0", "o.mp4")
     assert code == 2
     assert "on Windows" in err
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".py", ".cube"])
+def test_export_writes_what_other_programs_read(cli, tmp_path, suffix) -> None:
+    picture(tmp_path / "a.png")
+    of = ("--of", tmp_path / "a.png") if suffix == ".cube" else ()
+    target = tmp_path / "o" / f"curve{suffix}"
+    code, out, _ = cli("export", target, *of, "--json")
+    assert code == 0
+    rows = json.loads(out)["files"]
+    assert rows[0]["output"] == str(target)
+    assert names(tmp_path / "o") == sorted(row["output"].split("/")[-1] for row in rows)
+
+
+@pytest.mark.parametrize("kind", ["a.png", "a.mp4"])
+def test_the_cube_of_a_file_is_the_curve_that_enhance_applies(cli, tmp_path, kind) -> None:
+    from foveal import lowlight
+
+    picture(tmp_path / "a.png")
+    clip(tmp_path / "a.mp4")
+    of = ("--of", tmp_path / kind, "-o", "look=human", "-o", "strength=0.5")
+    assert cli("export", tmp_path / "c.cube", *of)[0] == 0
+    rows = [line.split() for line in (tmp_path / "c.cube").read_text().splitlines()[4:]]
+    model = lowlight.ConcaveCurve.load()
+    run = lowlight.enhance_video if kind == "a.mp4" else lowlight.enhance_file
+    target = tmp_path / f"o{kind[1:]}"
+    wanted = run(tmp_path / kind, target, model, look="human", strength=0.5).curve
+    assert np.abs(np.array(rows, float).T - wanted.numpy()).max() < 1e-6
+
+
+def test_export_refuses_by_name(cli, tmp_path) -> None:
+    picture(tmp_path / "a.png")
+    for arguments, words in (
+        (("c.txt",), "must end in one of"),
+        (("c.cube",), "--of: is None"),
+        (("c.onnx", "--of", tmp_path / "a.png"), "--of: is"),
+        (("c.py", "-o", "strength=0.5"), "strength is given"),
+        (("c.cube", "--of", tmp_path), "is a folder"),
+        (("c.onnx", "-o", "look=odd"), "look is 'odd'"),
+        (("c.onnx", "-o", "weights=none"), "name is 'none'"),
+    ):
+        code, _, err = cli("export", tmp_path / arguments[0], *arguments[1:])
+        assert code == 2, arguments
+        assert words in err
+    assert names(tmp_path) == ["a.png"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from foveal import __version__
-from foveal.cli import bench, codec, demo, doctor, enhance, move, run, samples
+from foveal.cli import bench, codec, demo, doctor, enhance, export, move, run, samples
 from foveal.errors import FovealError
 
 _STOPPED = 130
@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("enhance")(enhance.enhance)
+app.command("export")(export.export)
 app.command("encode")(codec.encode)
 app.command("decode")(codec.decode)
 app.command("inspect")(codec.inspect)

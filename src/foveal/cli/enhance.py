@@ -170,13 +170,21 @@ def check_strength(strength: float) -> None:
         raise ArgumentError(f"-o: strength is {strength}, must be in [0, 1]; 1 is usual")
 
 
+def check_look(look: str) -> None:
+    """Refuse an unknown look.
+
+    Raises:
+        ArgumentError: there is no such look.
+    """
+    if look not in _LOOKS:
+        raise ArgumentError(f"-o: look is {look!r}, must be one of {list(_LOOKS)}")
+
+
 def _check_options(options: SaccOptions) -> None:
     check_strength(options.strength)
-    for name, allowed in (("look", _LOOKS), ("curve", _CURVES)):
-        if getattr(options, name) not in allowed:
-            raise ArgumentError(
-                f"-o: {name} is {getattr(options, name)!r}, must be one of {list(allowed)}"
-            )
+    check_look(options.look)
+    if options.curve not in _CURVES:
+        raise ArgumentError(f"-o: curve is {options.curve!r}, must be one of {list(_CURVES)}")
     if not 0 <= options.half_life_s < float("inf"):
         raise ArgumentError(f"-o: half_life_s is {options.half_life_s}, must be >= 0 and finite")
     if not 0 <= options.seconds < float("inf"):

@@ -15,7 +15,8 @@ from foveal.lowlight.alignment import (
 from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, closed_form, integrate
 from foveal.lowlight.curve_family import CurveStream, bound, couple, finish
 from foveal.lowlight.enhance import Enhanced, curve_receipt, enhance
-from foveal.lowlight.files import EnhancedFile, enhance_file
+from foveal.lowlight.export import export_cube, export_numpy, export_onnx
+from foveal.lowlight.files import EnhancedFile, enhance_file, image_curve
 from foveal.lowlight.lookup import apply_table, lookup_table
 from foveal.lowlight.preview import preview
 from foveal.lowlight.video import (
@@ -23,6 +24,7 @@ from foveal.lowlight.video import (
     enhance_camera,
     enhance_video,
     predict_clip_curve,
+    video_curve,
 )
 
 __all__ = [
@@ -44,7 +46,11 @@ __all__ = [
     "enhance_camera",
     "enhance_file",
     "enhance_video",
+    "export_cube",
+    "export_numpy",
+    "export_onnx",
     "finish",
+    "image_curve",
     "integrate",
     "lookup_table",
     "predict_clip_curve",
@@ -52,5 +58,6 @@ __all__ = [
     "pseudo_labels",
     "read_image",
     "reciprocal_curve",
+    "video_curve",
     "write_image",
 ]

@@ -65,6 +65,13 @@ def enhance_file(
     return EnhancedFile(Path(target), curve, receipt, tuple(dropped))
 
 
+def image_curve(
+    source: str | Path, model: ConcaveCurve, *, strength: float = 1.0, look: str = "machine"
+) -> Float[Tensor, "3 levels"]:
+    """Return the curve that `enhance_file` would apply to an image file."""
+    return photo_curve(read_photo(source), model, strength=strength, look=look)
+
+
 def photo_curve(
     photo: Photo, model: ConcaveCurve, *, strength: float = 1.0, look: str = "machine"
 ) -> Float[Tensor, "3 levels"]:

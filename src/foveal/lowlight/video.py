@@ -42,6 +42,16 @@ def predict_clip_curve(
         return model.predict_clip(torch.cat(small))
 
 
+def video_curve(
+    source: str | Path, model: ConcaveCurve, *, strength: float = 1.0, look: str = "machine"
+) -> Float[Tensor, "3 levels"]:
+    """Return the one curve that `enhance_video` would apply to a video, from 16 spread frames."""
+    every = max(1, (probe_video(source).num_frames or 1) // CLIP_FRAMES)
+    few = itertools.islice(read_planes(source, every=every), CLIP_FRAMES)
+    curve = predict_clip_curve((p.thumbnail() for p in few), model)
+    return finish(curve, strength=strength, look=look)[0]
+
+
 @dataclass(frozen=True, slots=True)
 class EnhancedVideo:
     """An enhanced video file, its curve (of the last frame, if smoothed), and the receipt.
@@ -95,13 +105,11 @@ def enhance_video(
     info = probe_video(source)
     stream = None
     if curve == "clip":
-        every = max(1, (info.num_frames or 1) // CLIP_FRAMES)
-        few = itertools.islice(read_planes(source, every=every), CLIP_FRAMES)
-        fixed = predict_clip_curve((p.thumbnail() for p in few), model)
+        fixed = video_curve(source, model)[None]
     else:
         stream = CurveStream(model, half_life=half_life_s * float(info.fps))
         fixed = None
-    run = _Run(model, stream, fixed, strength, look)
+    run = _Run(model, stream, fixed, strength, look)  # the strength and look are put on there
     frames = read_planes(source)
     first = next(frames)
     with VideoWriter(
