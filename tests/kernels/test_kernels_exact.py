@@ -72,7 +72,7 @@ def _gate(q, k, v, layout, *, scale=None, mask=None, dense=False, check_lse=True
     ("d", "e"),
     [
         (16, 16), (32, 32), (40, 40), (64, 64), (80, 80), (128, 128), (256, 256),
-        (64, 40), (16, 128), (128, 32), (8, 200), (1, 1),
+        (64, 40), (16, 128), (128, 32), (8, 200), (256, 16), (1, 1),
     ],
 )  # fmt: skip
 def test_every_width_and_type(d, e, dtype):

@@ -180,7 +180,8 @@ def test_every_smoothing_and_accumulation(switches):
 
 @pytest.mark.parametrize("mode", ["int8-fp8", "int8-fp16"])
 @pytest.mark.parametrize(
-    ("d", "e"), [(16, 16), (40, 40), (64, 64), (80, 80), (128, 128), (64, 24), (40, 128), (256, 8)]
+    ("d", "e"),
+    [(16, 16), (40, 40), (64, 64), (80, 80), (128, 128), (64, 24), (40, 128), (256, 8), (200, 32)],
 )
 def test_every_width(d, e, mode):
     # fp32 of this width does not fit the shared memory of a GPU, and is refused there

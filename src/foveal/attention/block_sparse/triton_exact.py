@@ -18,6 +18,7 @@ from foveal.attention.block_sparse.triton_lists import (
     hidden,
     mask_arguments,
     masked,
+    value_block,
 )
 from foveal.attention.layout import BlockLayout, num_cells, per_head_tensor
 from foveal.attention.quantize.triton import with_unit_stride
@@ -210,7 +211,7 @@ def block_sparse_triton(
         q, k, v, attn_mask, out, lse, lists, info, skip,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *strides, *out.stride()[:3],
         s, t, h, g, n, m, scale * math.log2(math.e), layout.span or 0,
-        D=d, E=e, BD=max(16, triton.next_power_of_2(d)), BE=max(16, triton.next_power_of_2(e)),
+        D=d, E=e, BD=max(16, triton.next_power_of_2(d)), BE=value_block(e),
         CAUSAL=layout.causal, HAS_SPAN=layout.span is not None, LISTED=not dense, MASK=kind,
         SKIP=skip is not None, PAIRS=pairs,
         PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32",

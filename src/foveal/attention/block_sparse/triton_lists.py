@@ -111,6 +111,15 @@ def masked(x, mask_row, cell, row, s, t, mask_t, MASK: tl.constexpr):
     return x
 
 
+def value_block(width: int) -> int:
+    """Return the block width that holds a value of this width.
+
+    At least 64: of narrower blocks of 16-bit values Hopper's matrix units read shared memory out of
+    bounds with heads wider than 128 or loops that are not pipelined (Triton 3.6).
+    """
+    return max(64, triton.next_power_of_2(width))
+
+
 def mask_arguments(mask: Tensor | None, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
     """Return (0 none, 1 boolean or 2 added, strides) of a mask that broadcasts to `shape`."""
     if mask is None:

@@ -25,6 +25,7 @@ from foveal.attention.block_sparse.triton_lists import (
     hidden,
     mask_arguments,
     masked,
+    value_block,
 )
 from foveal.attention.layout import BlockLayout, num_cells, per_head_tensor
 from foveal.attention.precision import Sage
@@ -388,9 +389,9 @@ def sage_triton(
     k_groups = prepared.keys.scales.shape[3]
     sage_kernel[(n, h, b)](
         codes.values, codes.scales, mean, keys, key_scales, plain, key_mean, values, value_scales,
-        value_mean, attn_mask, out, lse, lists, info, skip, *plain.stride()[:3], *strides, *out.stride()[:3], s, t, h, g, n, m,
-        scale * math.log2(math.e), layout.span or 0,
-        D=d, E=e, BD=max(32, triton.next_power_of_2(d)), BE=max(16, triton.next_power_of_2(e)),
+        value_mean, attn_mask, out, lse, lists, info, skip, *plain.stride()[:3], *strides,
+        *out.stride()[:3], s, t, h, g, n, m, scale * math.log2(math.e), layout.span or 0,
+        D=d, E=e, BD=max(32, triton.next_power_of_2(d)), BE=value_block(e),
         Q_GROUPS=codes.scales.shape[3], K_GROUPS=k_groups,
         CAUSAL=layout.causal, HAS_SPAN=layout.span is not None, LISTED=not dense,
         SMOOTH_Q=mean is not None, CENTERED=prepared.key_mean is not None,
