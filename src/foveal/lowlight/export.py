@@ -1,5 +1,6 @@
 """The curve for other programs: ONNX, a `.cube` table, and one file of NumPy."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,6 @@ def export_onnx(
         raise ArgumentError(f"export_onnx: strength is {strength}, must be in [0, 1]")
     if look not in LOOKS:
         raise ArgumentError(f"export_onnx: look is {look!r}, must be one of {LOOKS}")
-    from foveal import __version__
-
     g = Graph("ConcaveCurve")
     image = g.input("image", ("b", 3, "height", "width"))
     x = g.node("Clip", image, g.constant(0.0), g.constant(1.0))
@@ -46,7 +45,7 @@ def export_onnx(
     g.output(curve, ("b", 3, _LEVELS))
     about = {k: str(v) for k, v in model.config().items()}
     about |= {"strength": str(strength), "look": look}
-    write_bytes(path, g.encode(producer="foveal", version=__version__, about=about))
+    write_bytes(path, g.encode(producer="foveal", version=version("foveal"), about=about))
 
 
 def _predict(g: Graph, x: str, image: str, model: ConcaveCurve) -> str:

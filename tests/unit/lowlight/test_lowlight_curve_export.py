@@ -134,12 +134,15 @@ def test_cube_is_what_the_format_says(tmp_path) -> None:
     ]
     rows = np.array([[float(v) for v in line.split()] for line in lines[4:]])
     assert np.abs(rows.T - curve.numpy()).max() < 1e-8
-    with pytest.raises(ShapeError, match="curve has shape"):
-        lowlight.export_cube(curve[0:1], tmp_path / "d.cube")
     with pytest.raises(ArgumentError, match="NaN"):
         lowlight.export_cube(curve * float("nan"), tmp_path / "d.cube")
     with pytest.raises(ArgumentError, match=r"must end in \.cube"):
         lowlight.export_cube(curve, tmp_path / "d.txt")
+
+
+def test_wrong_shapes_are_named(tmp_path) -> None:
+    with pytest.raises(ShapeError, match=r"curve has shape \(1, 256\)"):
+        lowlight.export_cube(torch.zeros(1, 256), tmp_path / "d.cube")
 
 
 @pytest.mark.parametrize("settings", [{}, {"thumbnail": "nearest", "mode": "published"}])
