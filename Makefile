@@ -22,6 +22,8 @@ WRONG_TYPES := \
   tests/unit/lowlight/test_lowlight_curve.py::test_strength_and_errors \
   tests/unit/lowlight/test_lowlight_curve_paths.py::test_arguments_are_named \
   tests/unit/lowlight/test_lowlight_curve_export.py::test_wrong_shapes_are_named \
+  tests/unit/lowlight/test_lowlight_regimes.py::test_regimes_wrong_shapes_and_types \
+  tests/unit/lowlight/test_lowlight_denoise.py::test_denoise_wrong_shapes_and_types \
   tests/unit/data/test_sensor_noise_exposure.py::test_bad_arguments \
   tests/unit/data/test_sensor_noise_shot.py::test_wrong_shapes_and_types_of_shoot
 .PHONY: help setup demo test kernels ci lint types docs bench gpu clean

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from foveal.data.sensor_noise import TRIPLES, Shot, shoot
 from foveal.lowlight.regimes import estimate_noise, linear_luminance, sort_regime
+from foveal.stats import paired_bootstrap
 from foveal.teachers import prepare
 from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
@@ -147,6 +148,23 @@ def score(rows: list[dict[str, Any]], needs: dict[Any, Any], light: float, snr: 
     return table, sum(rates) / len(rates)
 
 
+def policies(rows: list[dict[str, Any]], light: float, snr: float) -> dict[str, Any]:
+    """Agreement over the whole grid: untouched, with the middle curve, and by the gate."""
+    middle = 1 + CURVES.index(0.1)
+    found: dict[str, list[float]] = {"untouched": [], "curve": [], "gate": []}
+    for r in rows:
+        verdict = sort_regime(r["light"], r["snr"], light_threshold=light, snr_threshold=snr)
+        found["untouched"].append(r["same"][0])
+        found["curve"].append(r["same"][middle])
+        found["gate"].append(r["same"][0 if verdict == "well-lit" else middle])
+    groups = [r["photo"] for r in rows]
+    out: dict[str, Any] = {name: sum(v) / len(v) for name, v in found.items()}
+    for other in ("untouched", "curve"):
+        gain = paired_bootstrap(found["gate"], found[other], groups=groups)
+        out[f"gate - {other}"] = {"mean": gain.mean, "low": gain.low, "high": gain.high}
+    return out
+
+
 def main() -> None:
     """Measure, choose, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -188,7 +206,20 @@ def main() -> None:
     }
     for split in ("train", "test"):
         table, rate = score(rows[split], needs[split], light, snr)
-        suite["verdicts"][split] = {"needs_by_verdict": table, "mean_right": rate}
+        triples = {}
+        for triple in GRID:
+            found = [
+                sort_regime(r["light"], r["snr"], light_threshold=light, snr_threshold=snr)
+                for r in rows[split]
+                if tuple(r["triple"]) == triple
+            ]
+            triples[str(triple)] = {name: found.count(name) for name in LABELS}
+        suite["verdicts"][split] = {
+            "needs_by_verdict": table,
+            "mean_right": rate,
+            "by_triple": triples,
+            "agreement": policies(rows[split], light, snr),
+        }
     arguments.out.write_text(json.dumps(suite, indent=1) + "\n")
 
 

@@ -14,11 +14,20 @@ from foveal.lowlight.alignment import (
 )
 from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, closed_form, integrate
 from foveal.lowlight.curve_family import CurveStream, bound, couple, finish
+from foveal.lowlight.denoise import denoise
 from foveal.lowlight.enhance import Enhanced, curve_receipt, enhance
 from foveal.lowlight.export import export_cube, export_numpy, export_onnx
 from foveal.lowlight.files import EnhancedFile, enhance_file, image_curve
 from foveal.lowlight.lookup import apply_table, lookup_table
 from foveal.lowlight.preview import preview
+from foveal.lowlight.regimes import (
+    Gated,
+    NoiseEstimate,
+    Verdict,
+    auto,
+    estimate_noise,
+    judge,
+)
 from foveal.lowlight.video import (
     EnhancedVideo,
     enhance_camera,
@@ -34,24 +43,31 @@ __all__ = [
     "Enhanced",
     "EnhancedFile",
     "EnhancedVideo",
+    "Gated",
+    "NoiseEstimate",
+    "Verdict",
     "align",
     "alignment_loss",
     "apply_curve",
     "apply_table",
+    "auto",
     "bound",
     "closed_form",
     "couple",
     "curve_receipt",
+    "denoise",
     "enhance",
     "enhance_camera",
     "enhance_file",
     "enhance_video",
+    "estimate_noise",
     "export_cube",
     "export_numpy",
     "export_onnx",
     "finish",
     "image_curve",
     "integrate",
+    "judge",
     "lookup_table",
     "predict_clip_curve",
     "preview",

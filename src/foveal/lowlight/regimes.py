@@ -38,10 +38,10 @@ _DARK = 0.1
 
 Regime = Literal["well-lit", "light-limited", "noise-limited"]
 
-LIGHT_THRESHOLD = 0.01
+LIGHT_THRESHOLD = 0.025
 """Mean linear luminance from which a recogniser needs no help; from `benchmarks/regimes.py`."""
 
-SNR_THRESHOLD = 2.0
+SNR_THRESHOLD = 1.87
 """Signal-to-noise ratio below which a curve does not help; from `benchmarks/regimes.py`."""
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
