@@ -18,6 +18,8 @@ LOOKS = ("machine", "human")
 HUMAN_LEAST_SLOPE = 0.3
 HUMAN_MOST_GAIN = 8.0
 _CUT_GRID = 8
+_MOST_LIGHT = 4.0
+_BLACK = 1 / 255
 
 
 def blend(curve: Float[Tensor, "b 3 levels"], strength: float) -> Float[Tensor, "b 3 levels"]:
@@ -80,8 +82,9 @@ class CurveStream:
     """One smoothed curve a frame, for cameras and long clips whose light changes.
 
     The predicted curves are averaged exponentially, inside the family; at a cut of the scene the
-    average starts anew. A cut is where 8 x 8 thumbnails of two frames in a row, both seen through
-    the same curve, differ by more than `cut`: dark frames are compared as bright as they are shown.
+    average starts anew. A cut is where 8 x 8 thumbnails of two frames in a row, brought to the same
+    level and seen through the same curve, differ by more than `cut`: a lamp is no cut unless it
+    changes the light well over four times; dark frames are compared as bright as they are shown.
 
     Args:
         model: The curve network.
@@ -118,7 +121,9 @@ class CurveStream:
         new = self._model.predict(frame[None].float())
         small = F.adaptive_avg_pool2d(frame[None].float().clamp(0, 1), _CUT_GRID)
         if self._curve is not None and self._seen is not None:
-            before, after = (apply_curve(x, self._curve) for x in (self._seen, small))
+            level = (self._seen.mean() + _BLACK) / (small.mean() + _BLACK)
+            dimmed = small * level.clamp(1 / _MOST_LIGHT, _MOST_LIGHT)
+            before, after = (apply_curve(x, self._curve) for x in (self._seen, dimmed))
             if (before - after).abs().mean() > self._cut:
                 self.cuts.append(self._count)
             else:

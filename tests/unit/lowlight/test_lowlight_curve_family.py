@@ -137,6 +137,13 @@ def test_a_cut_starts_anew_and_noise_does_not() -> None:
     assert (curves[5] - model.predict(frames[5][None])).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize(("light", "cuts"), [(1 / 3, []), (3.0, []), (15.0, [1])])
+def test_a_lamp_is_no_cut_unless_it_is_a_great_one(light, cuts) -> None:
+    scene = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(1)) * 0.06
+    _, stream = _flicker([scene, scene * light])
+    assert stream.cuts == cuts
+
+
 def test_a_stream_names_its_arguments() -> None:
     model = lowlight.ConcaveCurve()
     for bad in (-1.0, float("nan"), float("inf")):
