@@ -1,5 +1,7 @@
 """CenterNet on MobileNetV3: a COCO detector whose score map gradients can pass through."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,7 +32,7 @@ class CenterNet(GraphTeacher):
     """
 
     fixed = Preprocessing(512, "letterbox", (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
-    tensors = {  # noqa: RUF012 - typed as ClassVar in the base class
+    tensors: ClassVar[dict[str, str]] = {
         "stride16": f"{_BODY}_11/add",
         "stride4": f"{_BODY}_2/add",
         "stride8": f"{_BODY}_5/add",

@@ -1,5 +1,7 @@
 """NanoDet: an anchor-free COCO detector with distances as distributions."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -35,7 +37,7 @@ class NanoDet(GraphTeacher):
         (_STD[0] / 255, _STD[1] / 255, _STD[2] / 255),
         "bgr",
     )
-    tensors = {  # noqa: RUF012 - typed as ClassVar in the base class
+    tensors: ClassVar[dict[str, str]] = {
         "stride16": "PartitionedCall/onnx_tf_prefix_Concat_42",
         "stride8": "PartitionedCall/onnx_tf_prefix_Concat_27",
         "stride32": "PartitionedCall/onnx_tf_prefix_Concat_62",

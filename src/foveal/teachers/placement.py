@@ -1,5 +1,6 @@
 """How a picture comes into a recogniser's square, and how boxes come back."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,8 +11,9 @@ from torch.nn import functional as F
 
 from foveal.errors import ArgumentError, ShapeError
 
-Fit = Literal["crop", "letterbox", "stretch"]
+Fit = Literal["crop", "letterbox", "stretch", "line"]
 _MOST_ASPECT = 9
+_LINE_WIDTHS = (320, 3200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Preprocessing:
     Args:
         size: Side of the square, in pixels.
         fit: "crop" (the shorter side fills the square), "letterbox" (all of it is shown, the rest
-            is mid grey), or "stretch" (both sides fill the square).
+            is mid grey), "stretch" (both sides fill the square), or "line" (the height fills; the
+            width follows, from 320 to 3200 in steps of 8, what is left over is mid grey).
         mean, std: Taken off and divided by, of each channel in the order of `channels`.
         channels: "rgb" or "bgr".
     """
@@ -70,13 +73,17 @@ class Preprocessing:
             left, top = -((new[1] - self.size) // 2), -((new[0] - self.size) // 2)
             placement = Placement(scale, scale, left, top, height, width)
             return prepare(images, self.size), placement
-        new = [self.size, self.size]
+        new, total = [self.size, self.size], [self.size, self.size]
         if self.fit == "letterbox":
             scale = self.size / max(height, width)
             new = [max(1, round(height * scale)), max(1, round(width * scale))]
+        elif self.fit == "line":
+            new[1] = min(_LINE_WIDTHS[1], max(8, round(width * self.size / height)))
+            total[1] = max(_LINE_WIDTHS[0], 8 * math.ceil(new[1] / 8))
         square = F.interpolate(images, new, mode="bilinear", antialias=True, align_corners=False)
-        top, left = (self.size - new[0]) // 2, (self.size - new[1]) // 2
-        borders = (left, self.size - new[1] - left, top, self.size - new[0] - top)
+        top, left = (total[0] - new[0]) // 2, (total[1] - new[1]) // 2
+        left = 0 if self.fit == "line" else left
+        borders = (left, total[1] - new[1] - left, top, total[0] - new[0] - top)
         placement = Placement(new[1] / width, new[0] / height, left, top, height, width)
         return F.pad(square, borders, value=0.5), placement
 

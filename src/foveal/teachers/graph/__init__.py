@@ -5,6 +5,7 @@
 
 from foveal.teachers.graph.ir import Graph, Node
 from foveal.teachers.graph.module import GraphModule
+from foveal.teachers.graph.onnx import read_onnx
 from foveal.teachers.graph.tfjs import read_tfjs
 
-__all__ = ["Graph", "GraphModule", "Node", "read_tfjs"]
+__all__ = ["Graph", "GraphModule", "Node", "read_onnx", "read_tfjs"]

@@ -1,4 +1,4 @@
-"""What is done once, at loading: weights in torch's order, constants computed, norms folded."""
+"""What is done once, at loading: weights in torch's order, constants, norms and biases folded."""
 
 from collections import Counter
 from dataclasses import replace
@@ -40,7 +40,7 @@ def fold(
         with torch.no_grad():
             out = run_node(node, known.__getitem__, numbers, source)
         known |= {name: x.clone() for name, x in zip(node.outputs, out, strict=False)}
-    return _fold_norms(tuple(kept), known, wanted)
+    return _absorb(tuple(kept), known, wanted)
 
 
 def _reorder(node: Node, known: dict[str, Tensor], source: str) -> Node:
@@ -72,35 +72,62 @@ def _reorder(node: Node, known: dict[str, Tensor], source: str) -> Node:
     return replace(node, inputs=inputs, attributes=attributes)
 
 
-def _fold_norms(
+def _absorb(
     nodes: tuple[Node, ...], known: dict[str, Tensor], wanted: set[str]
 ) -> tuple[tuple[Node, ...], dict[str, Tensor]]:
-    """Put a normalisation with stored statistics into the convolution before it."""
+    """Put biases and norms with stored statistics into the convolutions before them."""
     uses = Counter(x for node in nodes for x in node.inputs)
-    makers = {node.outputs[0]: i for i, node in enumerate(nodes) if node.op == "conv"}
+    makers: dict[str, int] = {}
     out: list[Node | None] = list(nodes)
     for i, node in enumerate(nodes):
-        read = list(node.inputs)
-        if node.op != "batch_norm" or any(x not in known for x in read[1:]) or len(read) != 5:
+        if node.op in {"conv", "conv_transpose"}:
+            makers[node.outputs[0]] = i
             continue
-        at = makers.get(read[0])
-        conv = None if at is None else out[at]
-        if conv is None or at is None or conv.attributes.get("activations"):
+        if node.op not in {"add", "bias_add", "batch_norm"}:
             continue
-        given = list(conv.inputs)
-        if uses[read[0]] != 1 or read[0] in wanted or len(given) > 3:
+        data = next((x for x in node.inputs if x in makers), "")
+        conv = out[makers[data]] if data else None
+        if conv is None or uses[data] != 1 or data in wanted:
             continue
-        if any(x not in known for x in given[1:]):
+        rest = [known[x] for x in node.inputs if x != data and x in known]
+        new = _merged(node, conv, rest, known)
+        if new is None:
             continue
-        scale, shift, mean, variance = (known[x].double() for x in read[1:])
-        weight = known[given[1]]
-        factor = scale * torch.rsqrt(variance + node.attributes["epsilon"])
-        if factor.shape != weight.shape[:1] or mean.shape != shift.shape:
-            continue
-        bias = known[given[2]].double() if len(given) > 2 else torch.zeros(())
         names = (f"{node.outputs[0]}|weight", f"{node.outputs[0]}|bias")
-        known[names[0]] = (weight.double() * factor.reshape(-1, 1, 1, 1)).to(weight.dtype)
-        known[names[1]] = ((bias - mean) * factor + shift).to(weight.dtype)
-        out[at] = None
-        out[i] = replace(conv, inputs=(given[0], *names), outputs=node.outputs)
+        known |= dict(zip(names, new, strict=True))
+        out[makers[data]] = None
+        out[i] = replace(conv, inputs=(conv.inputs[0], *names), outputs=node.outputs)
+        makers[node.outputs[0]] = i
     return tuple(node for node in out if node is not None), known
+
+
+def _merged(
+    node: Node, conv: Node, rest: list[Tensor], known: dict[str, Tensor]
+) -> tuple[Tensor, Tensor] | None:
+    """Weights and bias of a convolution with the node behind it; None if that cannot be."""
+    given = list(conv.inputs)[1:]
+    if conv.attributes.get("activations") or len(given) > 2 or any(x not in known for x in given):
+        return None
+    weight = known[given[0]]
+    turned = conv.op == "conv_transpose"
+    if weight.ndim != 4 or (turned and conv.attributes["groups"] != 1):
+        return None
+    sides = (1, -1, 1, 1) if turned else (-1, 1, 1, 1)
+    num_outputs = weight.shape[1 if turned else 0]
+    bias = known[given[1]].double() if len(given) > 1 else torch.zeros(num_outputs).double()
+    if node.op == "batch_norm":
+        if len(rest) != 4 or any(x.shape != (num_outputs,) for x in rest):
+            return None
+        scale, shift, mean, variance = (x.double() for x in rest)
+        factor = scale * torch.rsqrt(variance + node.attributes["epsilon"])
+        moved = (bias - mean) * factor + shift
+        return (weight.double() * factor.reshape(sides)).to(weight.dtype), moved.to(weight.dtype)
+    last = conv.attributes["layout"] == "nhwc"
+    if len(rest) != 1 or len(node.inputs) != 2:
+        return None
+    shape = tuple(rest[0].shape)
+    flat = node.op == "bias_add" and shape == (num_outputs,)
+    full = (1, 1, 1, num_outputs) if last else (1, num_outputs, 1, 1)
+    if not flat and not (len(shape) <= 4 and (1,) * (4 - len(shape)) + shape == full):
+        return None
+    return weight, (bias + rest[0].double().flatten()).to(weight.dtype)

@@ -30,6 +30,7 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+_FAR = (1 << 31) - 1  # no axis is as long
 
 
 def op(name: str, *values: int) -> Callable[[Kind], Kind]:
@@ -178,6 +179,7 @@ def _axes(x: Tensor, value: Any) -> list[int]:
 def _reduction(name: str, function: Callable[..., Tensor]) -> None:
     def run(x: Args, a: Attributes) -> Tensor:
         axes = _axes(x[0], x[1] if len(x) > 1 else None)
+        axes = list(range(x[0].ndim)) if not axes and a.get("empty_is_all") else axes
         return function(x[0], dim=axes, keepdim=a["keep"]) if axes else x[0]
 
     OPS[name] = Op(run, (1,))
@@ -334,6 +336,7 @@ def slice_axes(x: Args, a: Attributes) -> Tensor:
     for first, last, axis, step in zip(x[1], x[2], axes, steps, strict=True):
         if step < 1:
             raise ArgumentError(f"step is {step}, must be >= 1")
+        first, last, step = (max(-_FAR, min(_FAR, n)) for n in (first, last, step))
         out = out[(slice(None),) * _axis(axis, out.ndim) + (slice(first, last, step),)]
     return out
 

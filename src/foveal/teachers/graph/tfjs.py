@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foveal._core.files import read_input
 from foveal.errors import ArgumentError, UnsupportedError
-from foveal.teachers.graph.ir import MAX_FILE_BYTES, MAX_NODES, Graph, Node, count
+from foveal.teachers.graph.ir import MAX_ELEMENTS, MAX_FILE_BYTES, MAX_NODES, Graph, Node, count
 from foveal.teachers.graph.tfjs_ops import Fields, translate
 
 _MAX_JSON_BYTES = 64 << 20
@@ -85,7 +85,7 @@ def _files(path: Path, names: list[str], shards: Sequence[str | Path] | None) ->
 def _weights(path: Path, entries: list[Any], files: list[Path]) -> dict[str, Tensor]:
     """Check all sizes against the files, then read."""
     plan: list[tuple[str, tuple[int, ...], type, type, float, float, int]] = []
-    total = 0
+    total = elements = 0
     for entry in entries:
         name, shape, dtype = str(entry["name"]), tuple(entry["shape"]), entry["dtype"]
         where = f"read_tfjs: weight {name!r} of {path.name}"
@@ -102,10 +102,15 @@ def _weights(path: Path, entries: list[Any], files: list[Path]) -> dict[str, Ten
                 scale, least = float(quantized["scale"]), float(quantized["min"])
             if not (math.isfinite(scale) and math.isfinite(least)):
                 raise ArgumentError(f"{where} has scale {scale} and min {least}, must be finite")
+        elements += count(shape, where=where)
         size = count(shape, where=where) * np.dtype(stored).itemsize
         plan.append((name, shape, _DTYPES[dtype], stored, scale, least, size))
         total += size
     there = sum(file.stat().st_size for file in files)
+    if elements > MAX_ELEMENTS:
+        raise ArgumentError(
+            f"read_tfjs: the weights of {path.name} are {elements} numbers, at most {MAX_ELEMENTS}"
+        )
     if total != there or total > MAX_FILE_BYTES:
         raise ArgumentError(
             f"read_tfjs: the shards of {path.name} have {there} bytes, must have {total} "
