@@ -36,7 +36,7 @@ from foveal.attention.policy.sparge import Sparge
 from foveal.data.texts import long_text
 from foveal.teachers import smollm2
 
-FILE = Path(__file__).parent / "results" / "quality--cpu.json"
+FILE = Path(__file__).parent / "results" / "quality--h100.json"
 PARTS = {"select": 0, "judge": 40_000}
 """First token of each part of the text."""
 DENSITIES = (0.1, 0.2, 0.3, 0.5)
@@ -300,7 +300,7 @@ def main() -> None:
     empty: dict[str, Any] = {
         "model": f"SmolLM2-135M-Instruct, {weights}",
         "text": "pydoc topics; one text, an anecdote",
-        "timing": "each pass once, on cores under other load: no speed can be read from it",
+        "timing": "each pass once: no speed can be read from it",
         "search": f"every third layer of one dense pass over {given.tokens} tokens from token 0; "
         "spans: by the mass inside, of 64 sampled rows of every layer",
         "tokens": given.tokens,

@@ -60,3 +60,48 @@ def first_token(suite: dict[str, Any], table: Table) -> str:
         f"transformers {suite['transformers']}; commit `{suite['commit']}`."
     )
     return f"{table(head, rows)}\n\n{note}"
+
+
+def captured(suite: dict[str, Any], table: Table) -> str:
+    """What queries, keys and values of a real model are like, over its layers."""
+    rows = []
+    names = {
+        "rms": "root mean square",
+        "largest": "largest",
+        "mean_fraction": "mean over tokens / root mean square",
+        "heaviest_channel": "heaviest channel / median channel",
+    }
+    for key, words in names.items():
+        cells = []
+        for x in "qkv":
+            found = sorted(layer[x][key] for layer in suite["layers"])
+            middle = found[len(found) // 2]
+            cells.append(f"{found[0]:.2f} · {middle:.2f} · {found[-1]:.2f}")
+        rows.append([words, *cells])
+    return table(["least · median · most of the layers", "Q", "K", "V"], rows)
+
+
+def captured_error(suite: dict[str, Any], table: Table) -> str:
+    """Errors of each precision and of XAttention on tensors of a real model."""
+    rows = []
+    for name in suite["layers"][0]["error"]:
+        found = [layer["error"][name] for layer in suite["layers"]]
+        errors = sorted(x["relative_l2"] for x in found)
+        density = [x["density"] for x in found if "density" in x]
+        cosine = [x["cosine"] for x in found if "cosine" in x]
+        rows.append(
+            [
+                name,
+                f"{sum(density) / len(density):.3f}" if density else "1",
+                f"{sum(errors) / len(errors):.4f}",
+                f"{errors[-1]:.4f}",
+                f"{sum(cosine) / len(cosine):.5f}" if cosine else "",
+            ]
+        )
+    versions = ", ".join(f"{k} {v}" for k, v in suite["versions"].items())
+    note = (
+        f"{suite['model']}; {suite['text']}; {suite['rows_judged']}; {suite['device']}; "
+        f"{versions}; commit `{suite['commit']}`."
+    )
+    head = ["numbers or policy", "density", "L2 error, mean of layers", "worst layer", "cosine"]
+    return f"{table(head, rows)}\n\n{note}"

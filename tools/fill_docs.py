@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import docs_gpu
+import docs_lowlight
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -25,6 +26,7 @@ DOCUMENTS = (
     "docs/attention/quality.md",
     "docs/attention/gpu.md",
     "docs/pitfalls.md",
+    "docs/lowlight/enhance.md",
 )
 STAGES = ("lowlight", "codec", "attention", "motion")
 
@@ -335,7 +337,7 @@ def _changed(match: re.Match[str]) -> str:
 
 def quality(part: str) -> str:
     """Policies or precisions, by what they cost in a language model."""
-    suite = load("quality--cpu")
+    suite = load("quality--h100")
     found = [r for r in suite["rows"] if r["what"] == part]
     order = list(dict.fromkeys([x["kind"] for x in suite["chosen"]]))
     if part == "policy":
@@ -361,9 +363,9 @@ def quality(part: str) -> str:
     commits = ", ".join(sorted({f"`{r['commit'][:7]}`" for r in suite["rows"]}))
     tokens = " and ".join(str(x) for x in sorted({r["tokens"] for r in found}))
     note = (
-        f"{suite['model']}; {suite['text']}; {tokens} tokens from token {suite['parts']['judge']}, "
-        f"dense perplexity {found[0]['dense_perplexity']:.2f}. {found[0]['device']}; {versions}; "
-        f"commit {commits}."
+        f"{suite['model']}; {suite['text']}; mean of {suite['judged_parts']} parts of {tokens} "
+        f"tokens, from token {suite['parts']['judge']}, dense perplexity "
+        f"{found[0]['dense_perplexity']:.2f}. {found[0]['device']}; {versions}; commit {commits}."
     )
     if part == "policy":
         note = f"Settings: {suite['search']}. {note}"
@@ -421,7 +423,10 @@ PARTS = {
     "cpu_speed": cpu_speed,
     "quality": lambda: quality("policy"),
     "quality_precision": lambda: quality("precision"),
+    "captured": lambda: docs_gpu.captured(load("captured--h100"), table),
+    "captured_error": lambda: docs_gpu.captured_error(load("captured--h100"), table),
     "gpu_speed": lambda: docs_gpu.speed(load("attention_speed--h100"), table),
+    "lowlight_speed": lambda: docs_lowlight.speed(load("lowlight_speed--cpu"), table),
     "first_token": lambda: docs_gpu.first_token(load("attention_llm--h100"), table),
     "receipts": receipts,
     "details": details,
