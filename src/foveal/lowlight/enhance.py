@@ -15,6 +15,7 @@ from foveal.receipt import Receipt
 
 # SID's U-Net, 13.7 GFLOPs at 256 x 256 in the table of Retinexformer (Cai et al., ICCV 2023); one
 # multiply-add is counted as two operations there.
+_OVERSHOOT = 0.2  # of resampled images; they are clipped. Normalised tensors go further
 _UNET_MULTIPLY_ADDS_PER_PIXEL = 13.7e9 / 2 / 256**2
 
 
@@ -39,7 +40,7 @@ def enhance(
     """Brighten an image with its own concave curve.
 
     Args:
-        image: sRGB in [0, 1], any size.
+        image: sRGB in [0, 1], any size; what sticks out a little is clipped.
         model: The curve network.
         strength: 1 is the curve, 0 the identity; blends stay concave. In [0, 1].
         look: "machine": the curve as it is, which may sacrifice colour and highlights for the
@@ -48,8 +49,8 @@ def enhance(
         daylight: The same scene in daylight, if there is one.
 
     Raises:
-        ArgumentError: NaN in the image, a strength out of range, or only one of `recogniser`
-            and `daylight`.
+        ArgumentError: NaN in the image, values far from [0, 1], a strength out of range, or only
+            one of `recogniser` and `daylight`.
         ShapeError: `image` is not (3, height, width).
 
     Cost: 9.5 M multiply-adds whatever the size, then one interpolation a pixel and channel.
@@ -62,6 +63,12 @@ def enhance(
         raise ArgumentError(
             f"enhance: image is {image.dtype} or holds NaN, must be finite floating-point in "
             "[0, 1]; divide 8-bit values by 255"
+        )
+    low, high = image.aminmax()
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise ArgumentError(
+            f"enhance: image has values from {low:.3g} to {high:.3g}, must be in [0, 1]; undo your "
+            "model's normalisation first (x * std + mean), and divide 8-bit values by 255"
         )
     if (recogniser is None) != (daylight is None):
         raise ArgumentError(

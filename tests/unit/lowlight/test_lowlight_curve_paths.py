@@ -230,6 +230,28 @@ def test_arguments_are_named() -> None:
             call()
 
 
+def test_normalised_tensors_are_refused_and_overshoot_is_clipped() -> None:
+    model, image = lowlight.ConcaveCurve.load(), torch.rand(3, 8, 8) * 0.2
+    for bad in ((image - 0.45) / 0.225, image * 255):
+        with pytest.raises(ArgumentError, match="undo your model's normalisation"):
+            lowlight.enhance(bad, model)
+    bent = image.clone()
+    bent[0, 0, 0], bent[1, 0, 0] = -0.05, 1.05
+    same = lowlight.enhance(bent.clamp(0, 1), model)
+    assert torch.equal(lowlight.enhance(bent, model).image, same.image)
+
+
+def test_each_image_and_channel_is_normalised_alone() -> None:
+    model = lowlight.ConcaveCurve.load()
+    batch = torch.rand(3, 3, 20, 20) * torch.tensor([0.02, 0.2, 0.9])[:, None, None, None]
+    together = model.predict(batch)
+    for image, curve in zip(batch, together, strict=True):
+        assert (model.predict(image[None])[0] - curve).abs().max() < 1e-5
+    assert (together[..., -1] == 1).all()
+    scaled = _curvature(4) * torch.tensor([1e-3, 1.0, 1e3], dtype=torch.float64)
+    assert (lowlight.integrate(scaled) - lowlight.integrate(_curvature(4))).abs().max() < 1e-9
+
+
 def test_settings_are_saved_with_the_weights(tmp_path) -> None:
     model = lowlight.ConcaveCurve(thumbnail="nearest", mode="published", coupled=True)
     model.save(tmp_path / "c.safetensors")

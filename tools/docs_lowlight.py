@@ -1,0 +1,44 @@
+"""Generated parts of the pages on low light."""
+
+from collections.abc import Callable
+from typing import Any
+
+Table = Callable[[list[str], list[list[str]]], str]
+
+
+def speed(suite: Any, table: Table) -> str:
+    """Times of the curve on one frame and on a clip."""
+    rows = [
+        [
+            r["path"],
+            str(r["bits"]),
+            f"{r['error_levels']:.1g}" if r["error_levels"] < 0.1 else f"{r['error_levels']:.2f}",
+            "{median:.1f} ({low:.1f} to {high:.1f})".format(**r["ms"]),
+            f"{1e3 / r['ms']['median']:.0f}",
+            f"{r['load']:.1f}",
+        ]
+        for r in suite["frames"]
+    ]
+    head = ["path", "bits", "largest error, levels", "ms (quartiles)", "frames/s", "load"]
+    clips = [
+        [
+            r["curve"],
+            r["preset"],
+            f"{r['frames_per_s']:.1f}",
+            f"{r['cpu_ms_per_frame']:.0f}",
+            f"{r['bytes'] / 1e6:.1f}",
+            f"{r['load']:.1f}",
+        ]
+        for r in suite["videos"]
+    ]
+    second = table(
+        ["curve", "x264 preset", "frames/s", "CPU ms a frame", "megabytes", "load"], clips
+    )
+    count = suite["videos"][0]["frames"]
+    return (
+        f"{table(head, rows)}\n\n"
+        "An error of up to 0.5 levels is the rounding to integers; of floats it is in [0, 1]. "
+        f"Decode, curve and encode of {count} frames, both passes:\n\n{second}\n\n"
+        f"1920 x 1080; {suite['device']}, shared with other work (load: of the last minute); "
+        f"commit `{suite['commit'][:7]}`."
+    )
