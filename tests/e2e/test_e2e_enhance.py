@@ -313,3 +313,26 @@ def test_export_refuses_by_name(cli, tmp_path) -> None:
         assert code == 2, arguments
         assert words in err
     assert names(tmp_path) == ["a.png"]
+
+
+def test_the_receipt_times_the_whole_and_not_the_network_alone(tmp_path, monkeypatch) -> None:
+    import time
+
+    from foveal import lowlight
+    from foveal.lowlight import files, video
+
+    picture(tmp_path / "a.png")
+    clip(tmp_path / "a.mp4", frames=2)
+    model = lowlight.ConcaveCurve.load()
+    for module in (files, video):
+        translate = module.translate
+
+        def slow(*arguments, translate=translate):
+            time.sleep(0.1)
+            return translate(*arguments)
+
+        monkeypatch.setattr(module, "translate", slow)
+    image = lowlight.enhance_file(tmp_path / "a.png", tmp_path / "b.png", model)
+    assert image.receipt.seconds > 0.3  # three channels
+    film = lowlight.enhance_video(tmp_path / "a.mp4", tmp_path / "b.mp4", model)
+    assert film.receipt.seconds > 0.6
