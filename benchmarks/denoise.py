@@ -29,6 +29,10 @@ from foveal.teachers import prepare
 from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
 FILE = Path(__file__).parent / "results" / "denoise--cpu.json"
+SOURCES = [
+    *(f"src/foveal/lowlight/{name}.py" for name in ("denoise", "regimes", "concave_curve")),
+    "src/foveal/data/sensor_noise",
+]
 VARIANTS = ("none", "anscombe", "k-sigma", "anscombe, true noise")
 CURVES = ("reciprocal", "shipped")
 
@@ -99,7 +103,7 @@ def main() -> None:
             rows.append(row)
     suite = {
         "suite": "denoise",
-        **environment("src/foveal/lowlight", "src/foveal/data/sensor_noise"),
+        **environment(*SOURCES),
         "photographs": len(images),
         "seconds_a_megapixel": {k: 1e6 * v / pixels for k, v in spent.items() if k != "none"},
         "timing": "CPU seconds of the process, the estimate included",

@@ -4,16 +4,17 @@
     python benchmarks/regimes.py --photos PHOTOS [--rows FILE] [--out FILE]
 
 Photographs with a shorter side of 320 px are darkened by (exposure factor, shot, read), without and
-with a Bayer mosaic. Thresholds are chosen on photographs of the training sources and judged on
-those kept for evaluation (other sources). What a picture needs is defined by EfficientNet-Lite0's
-agreement with its own daylight answer, by darkness, over the photographs of the split:
+with a Bayer mosaic or JPEG. Thresholds are chosen on photographs of the training sources and judged
+on those kept for evaluation (other sources). What a picture needs is defined by the agreement of
+EfficientNet-Lite0 with its own daylight answer, by darkness, over the photographs of the split:
 
 - noise-limited: neither untouched nor the best of three reciprocal curves keeps half of what the
   brightest and cleanest pictures of the grid keep;
 - well-lit: else, if untouched keeps at least 0.9 of what the better of untouched and curve keeps;
 - light-limited: the rest.
 
-`--rows` keeps what was measured picture by picture, so that thresholds can be chosen again.
+`--rows` keeps what was measured picture by picture, so that thresholds can be chosen again;
+`--again` makes the estimates anew and keeps the recogniser's answers.
 """
 
 import argparse
@@ -43,6 +44,29 @@ CURVES = (0.03, 0.1, 0.3)
 LABELS = ("well-lit", "light-limited", "noise-limited")
 
 
+def facts(dark: Tensor) -> dict[str, Any]:
+    """What is kept of an estimate."""
+    e = estimate_noise(dark)
+    return {
+        "problem": e.problem,
+        "light": e.light,
+        "snr": e.snr,
+        "num_levels": e.num_levels,
+        "correlated": e.correlated,
+        "shot": e.noise.shot[1] if e.noise else None,
+        "read": e.noise.read[1] if e.noise else None,
+    }
+
+
+def again(images: list[Tensor], rows: list[dict[str, Any]]) -> None:
+    """Make the estimates of rows anew."""
+    for row in rows:
+        triple = tuple(row["triple"])
+        seed = 1000 * row["photo"] + GRID.index(triple)
+        shot = Shot.of_triple(triple, seed=seed)
+        row |= facts(shoot(images[row["photo"]][None], [shot])[0])
+
+
 def measure(images: list[Tensor], model: EfficientNetLite0) -> list[dict[str, Any]]:
     """One row for each photograph and darkness."""
     rows = []
@@ -55,38 +79,19 @@ def measure(images: list[Tensor], model: EfficientNetLite0) -> list[dict[str, An
             small = prepare(dark)
             views = [small, *((1 + a) * small / (small + a) for a in CURVES)]
             same = (model(torch.cat(views)).argmax(-1) == day).tolist()
-            estimate = estimate_noise(dark[0])
-            rows.append(
-                {
-                    "photo": index,
-                    "triple": triple,
-                    "true_light": light * triple[0],
-                    "same": same,
-                    **{k: v for k, v in dataclasses.asdict(estimate).items() if k != "noise"},
-                    "shot": estimate.noise.shot[1] if estimate.noise else None,
-                    "read": estimate.noise.read[1] if estimate.noise else None,
-                }
-            )
+            row = {"photo": index, "triple": triple, "true_light": light * triple[0], "same": same}
+            rows.append(row | facts(dark[0]))
     return rows
 
 
-def mosaicked(images: list[Tensor]) -> list[dict[str, Any]]:
-    """Rows of the five fixed darkness levels through a mosaic: estimates only."""
+def stored(images: list[Tensor], **how: Any) -> list[dict[str, Any]]:
+    """Rows of the five fixed darkness levels through a mosaic or JPEG: estimates only."""
     rows = []
     for (index, image), triple in itertools.product(enumerate(images), TRIPLES):
-        shot = dataclasses.replace(Shot.of_triple(triple, seed=index), mosaic=True)
-        estimate = estimate_noise(shoot(image[None], [shot])[0])
-        rows.append(
-            {
-                "photo": index,
-                "triple": triple,
-                "true_light": float(linear_luminance(image).mean()) * triple[0],
-                "problem": estimate.problem,
-                "correlated": estimate.correlated,
-                "shot": estimate.noise.shot[1] if estimate.noise else None,
-                "read": estimate.noise.read[1] if estimate.noise else None,
-            }
-        )
+        shot = dataclasses.replace(Shot.of_triple(triple, seed=index), **how)
+        light = float(linear_luminance(image).mean()) * triple[0]
+        row = {"photo": index, "triple": triple, "true_light": light}
+        rows.append(row | facts(shoot(image[None], [shot])[0]))
     return rows
 
 
@@ -170,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--rows", type=Path)
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--out", type=Path, default=FILE)
     arguments = parser.parse_args()
@@ -184,10 +190,17 @@ def main() -> None:
                 images = photographs(arguments.photos, split, arguments.count)
                 start = time.perf_counter()
                 rows[split] = measure(images, model)
-                rows[f"{split}_mosaic"] = mosaicked(images)
                 rows[f"{split}_seconds"] = time.perf_counter() - start
                 if arguments.rows:
                     arguments.rows.write_text(json.dumps(rows))
+    if arguments.again or "test_jpeg" not in rows:
+        for split in ("train", "test") if arguments.again else ():
+            again(photographs(arguments.photos, split, arguments.count), rows[split])
+        images = photographs(arguments.photos, "test", arguments.count)
+        rows["test_mosaic"] = stored(images, mosaic=True)
+        rows["test_jpeg"] = stored(images, jpeg_quality=90)
+        if arguments.rows:
+            arguments.rows.write_text(json.dumps(rows))
     needs = {split: truth(rows[split]) for split in ("train", "test")}
     lights = [10 ** (-3.5 + 0.05 * i) for i in range(51)]
     snrs = [2 ** (-1 + 0.1 * i) for i in range(61)]
@@ -203,6 +216,7 @@ def main() -> None:
         "verdicts": {},
         "estimates": errors(rows["test"], GRID),
         "estimates_mosaic": errors(rows["test_mosaic"], TRIPLES),
+        "estimates_jpeg_90": errors(rows["test_jpeg"], TRIPLES),
     }
     for split in ("train", "test"):
         table, rate = score(rows[split], needs[split], light, snr)

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
+from foveal.data import samples
 from foveal.data.sensor_noise import TRIPLES, NoiseLine, Shot, linear_to_srgb, shoot
 from foveal.errors import ArgumentError, ShapeError
-from foveal.lowlight import regimes
+from foveal.lowlight import read_image, regimes
 from foveal.lowlight.regimes import (
     LIGHT_THRESHOLD,
     SNR_THRESHOLD,
@@ -210,3 +211,27 @@ def test_regimes_wrong_shapes_and_types(shape: tuple[int, ...]) -> None:
         estimate_noise(torch.rand(shape))
     with pytest.raises(ArgumentError, match=r"image is torch.uint8"):
         estimate_noise(torch.zeros(3, 32, 32, dtype=torch.uint8))
+
+
+@pytest.mark.assets
+def test_photographs_of_the_packaged_samples() -> None:
+    """Ten photographs that nothing was chosen on."""
+    photos = [read_image(samples.path(f"photo-{i:02d}")) for i in range(10)]
+    day = [judge(x).regime for x in photos]
+    assert day.count("well-lit") >= 9
+    wanted = {1: "light-limited", 4: "noise-limited"}
+    for index, regime in wanted.items():
+        factor, shot, read = TRIPLES[index]
+        found, ratios = [], []
+        for seed, photo in enumerate(photos):
+            dark = shoot(photo[None], [Shot.of_triple(TRIPLES[index], seed=seed)])[0]
+            verdict = judge(dark)
+            found.append(verdict.regime)
+            noise = verdict.estimate.noise
+            assert noise is not None
+            light = linear_luminance(photo).mean().item() * factor
+            ratios.append((noise.shot[1] * light + noise.read[1]) / (shot * light + read))
+        assert found.count(regime) >= 9
+        assert 0.9 < sorted(ratios)[5] < 1.3
+        assert min(ratios) > 0.8
+        assert sorted(ratios)[7] < 1.6  # one has fine texture everywhere: taken for noise
