@@ -245,6 +245,10 @@ def test_disagreement_by_hand() -> None:
         x = torch.randn(2, 3, 4, 5)
         torch.testing.assert_close(disagreement(x, x, kind), torch.zeros(2), rtol=0, atol=1e-6)
         assert (disagreement(torch.randn(2, 3, 4, 5), x, kind) > 0).all()
+
+
+def test_disagreement_refuses() -> None:
+    a, b = torch.zeros(1, 2), torch.zeros(1, 2)
     with pytest.raises(ShapeError, match="must be that of wanted"):
         disagreement(a, b[0], "softmax")
     with pytest.raises(ArgumentError, match="activation is 'relu'"):

@@ -17,12 +17,17 @@ def test_head_after_features_is_the_whole_and_frozen() -> None:
     model.head(features).sum().backward()
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
-    with pytest.raises(ShapeError, match="prepare"):
-        model(torch.rand(1, 3, 200, 224))
     sides = {name: model.features(x, name).shape[-1] for name in model.points}
     assert sides == {"stride16": 14, "stride4": 56, "stride8": 28, "stride32": 7}
     with pytest.raises(ArgumentError, match="point is 'stride2', must be one of"):
         model.features(x, "stride2")
+
+
+def test_wrong_shapes_are_refused() -> None:
+    with pytest.raises(ShapeError, match="use preprocess"):
+        EfficientNetLite0()(torch.rand(1, 3, 200, 224))
+    with pytest.raises(ShapeError, match="prepare: image"):
+        prepare(torch.rand(1, 8, 8))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (500, 300), (223, 225)])
@@ -31,8 +36,6 @@ def test_prepare(size) -> None:
     assert out.shape == (3, 224, 224)
     assert out.min() >= 0
     assert out.max() <= 1
-    with pytest.raises(ShapeError, match="prepare: image"):
-        prepare(torch.rand(1, 8, 8))
 
 
 def test_load_refuses_another_file(tmp_path) -> None:
