@@ -20,6 +20,8 @@ from foveal.errors import MediaError, UnsupportedError
 _SMPTE_2084, _ARIB_STD_B67 = 16, 18
 _UNSAID = (0, 2)
 _THUMBNAIL = 64
+_SWSCALE_STEP = 16
+"""FFmpeg 8.1's way from 4:2:0 to planes leaves columns beyond the last multiple unwritten."""
 _PLANES = (1, 2, 0)  # FFmpeg stores green, blue, red
 
 
@@ -161,9 +163,11 @@ def _planes(av: Any, frame: Any, name: str, time: Fraction | None) -> Planes:
     bits = max(c.bits for c in frame.format.components)
     depth = 8 if bits <= 8 else 10
     matrix = swscale_matrix(frame)
-    picture = frame.reformat(
-        format="gbrp" if depth == 8 else "gbrp10le", src_colorspace=matrix, dst_colorspace=matrix
-    )
+    colors = {"src_colorspace": matrix, "dst_colorspace": matrix}
+    if depth == 8 and frame.width % _SWSCALE_STEP and not frame.format.is_rgb:
+        picture = frame.reformat(format="rgb24", **colors).reformat(format="gbrp")
+    else:
+        picture = frame.reformat(format="gbrp" if depth == 8 else "gbrp10le", **colors)
     turns = _turns(frame)
     if turns or picture is frame:  # the decoder may still refer to its own frame
         picture = _turned(av, picture, depth, turns)
