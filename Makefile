@@ -2,7 +2,7 @@
 TORCH ?= 2.13.0
 PYTHON ?= python3
 PY := .venv/bin/python
-TYPECHECKED := core codec lowlight motion data web
+TYPECHECKED := core codec lowlight motion data web teachers
 # these pass values of the wrong type on purpose, to see the library's own error
 WRONG_TYPES := \
   tests/unit/attention/test_attention_attach.py::test_precision_must_be_one \
@@ -25,7 +25,10 @@ WRONG_TYPES := \
   tests/unit/lowlight/test_lowlight_regimes.py::test_regimes_wrong_shapes_and_types \
   tests/unit/lowlight/test_lowlight_denoise.py::test_denoise_wrong_shapes_and_types \
   tests/unit/data/test_sensor_noise_exposure.py::test_bad_arguments \
-  tests/unit/data/test_sensor_noise_shot.py::test_wrong_shapes_and_types_of_shoot
+  tests/unit/data/test_sensor_noise_shot.py::test_wrong_shapes_and_types_of_shoot \
+  tests/unit/teachers/test_teachers_detectors.py::test_disagreement_refuses \
+  tests/unit/teachers/test_teachers_graph_hostile.py::test_any_change_of_the_json_ends_in_our_errors \
+  tests/unit/teachers/test_teachers_lite.py::test_wrong_shapes_are_refused
 .PHONY: help setup demo test kernels ci lint types docs bench gpu clean
 
 help: ## List the targets

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -48,13 +47,13 @@ class GraphTeacher(nn.Module):
 
     def preprocess(
         self, images: Float[Tensor, "b 3 height width"]
-    ) -> Float[Tensor, "b 3 size size"]:
+    ) -> Float[Tensor, "b 3 rows columns"]:
         """Bring images of any size into the square."""
         return self.preprocessing.place(images)[0]
 
     def features(
-        self, x: Float[Tensor, "b 3 size size"], point: str | None = None
-    ) -> Float[Tensor, "b channels height width"]:
+        self, x: Float[Tensor, "b 3 rows columns"], point: str | None = None
+    ) -> Float[Tensor, "b channels *grid"]:
         """Return the features at one of `points`; default: the first.
 
         Raises:
@@ -83,8 +82,3 @@ def find_point(where: str, points: tuple[str, ...], point: str | None) -> str:
     if point not in points:
         raise ArgumentError(f"{where}.features: point is {point!r}, must be one of {list(points)}")
     return point
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where the module's weights lie."""
-    return next((x.device for x in module.buffers()), torch.device("cpu"))

@@ -63,7 +63,7 @@ class Preprocessing:
 
     def place(
         self, images: Float[Tensor, "b 3 height width"]
-    ) -> tuple[Float[Tensor, "b 3 size size"], Placement]:
+    ) -> tuple[Float[Tensor, "b 3 rows columns"], Placement]:
         """Bring images into the square; gradients pass."""
         check_images("place", images)
         height, width = images.shape[-2:]

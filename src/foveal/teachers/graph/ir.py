@@ -56,7 +56,7 @@ class Graph:
     metadata: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def count(shape: Iterable[int], *, where: str) -> int:
+def count(shape: Iterable[Any], *, where: str) -> int:
     """Number of elements of a declared shape, before anything is allocated.
 
     Raises:
