@@ -1,20 +1,22 @@
 """What frozen recognisers still see in the dark, and what they cost, on one CPU thread.
 
-    python benchmarks/teachers.py [--draws N] [--out FILE]
+    python benchmarks/teachers.py [--draws N] [--rows FILE] [--out FILE]
 
 57 animal photographs of gcompris-qt-data at their own size, by daylight and darkened by the fixed
 triples (exposure factor, shot, read), as they are and brightened back by the inverse factor. A
 thing found by daylight (score >= 0.3) is kept if the dark picture has a box of its class that
-overlaps it by half. Of EfficientNet-Lite0 the top class counts.
+overlaps it by half. Of EfficientNet-Lite0 the top class counts. `--rows` keeps what is done, so
+that a run that was broken off goes on; what is there is written after each darkness.
 """
 
 import argparse
 import io
 import json
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +83,10 @@ def kept(day: Detections, night: Detections) -> int:
     return number
 
 
-def measure(photos: list[Tensor], draws: int) -> list[dict[str, Any]]:
-    """One row for each recogniser and darkness."""
+def measure(
+    photos: list[Tensor], draws: int, done: list[dict[str, Any]]
+) -> Generator[list[dict[str, Any]]]:
+    """Rows of one darkness after the other, one for each recogniser; what is done is left out."""
     detectors = {"CenterNet": CenterNet.load(), "NanoDet": NanoDet.load()}
     lite = EfficientNetLite0.load()
 
@@ -93,8 +97,11 @@ def measure(photos: list[Tensor], draws: int) -> list[dict[str, Any]]:
     days = {name: [model.detect(x)[0] for x in photos] for name, model in detectors.items()}
     tops = [top(x) for x in photos]
     cases = [(None, False), *[(t, bright) for t in TRIPLES for bright in (False, True)]]
-    rows: list[dict[str, Any]] = []
     for triple, bright in cases:
+        key = [list(triple) if triple else None, bright]
+        if any([row["triple"], row["brightened"]] == key for row in done):
+            continue
+        rows: list[dict[str, Any]] = []
         counts = {name: [0, 0, 0, 0] for name in detectors}  # found, kept, same top, asked
         same = pictures = 0
         for draw in range(draws if triple else 1):
@@ -114,14 +121,13 @@ def measure(photos: list[Tensor], draws: int) -> list[dict[str, Any]]:
                     if len(day):
                         count[3] += 1
                         count[2] += bool(len(night)) and night.classes[0] == day.classes[0]
-        first = {"triple": triple, "brightened": bright, "pictures": pictures}
+        first = {"triple": key[0], "brightened": bright, "pictures": pictures}
         rows.append({**first, "teacher": "EfficientNetLite0", "same_top_fraction": same / pictures})
         for name, (found, still, equal, asked) in counts.items():
             there = sum(len(d) for d in days[name]) * (draws if triple else 1)
             row = {"teacher": name, "found": found, "found_by_day": there, "kept": still}
             rows.append({**first, **row, "same_top_fraction": equal / asked, "asked": asked})
-        print(json.dumps(rows[-3:]), flush=True)  # noqa: T201 (a script talks)
-    return rows
+        yield rows
 
 
 def cost(photo: Tensor) -> list[dict[str, Any]]:
@@ -162,9 +168,9 @@ def cost(photo: Tensor) -> list[dict[str, Any]]:
                 "seconds": statistics.median(times[1:]),
                 "gradient_seconds": statistics.median(backward[1:]),
                 "spread": [min(times[1:]), max(times[1:])],
+                "load": os.getloadavg()[0],
             }
         )
-        print(json.dumps(rows[-1]), flush=True)  # noqa: T201 (a script talks)
     return rows
 
 
@@ -172,23 +178,30 @@ def main() -> None:
     """Measure all and write it."""
     parser = argparse.ArgumentParser(description="Recognisers in the dark.")
     parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("--rows", type=Path, default=Path("out/teachers-rows.json"))
     parser.add_argument("--out", type=Path, default=FILE)
     given = parser.parse_args()
     torch.set_num_threads(1)
     photos = animals()
     sides = torch.tensor([p.shape[2:] for p in photos])
-    result = {
-        "photographs": f"{len(photos)} of gcompris-qt-data, {int(sides.min())} to "
-        f"{int(sides.max())} px a side",
-        "threshold": THRESHOLD,
-        "overlap": OVERLAP,
-        "draws": given.draws,
-        "cost": cost(photos[0][..., :576, :768]),
-        "rows": measure(photos, given.draws),
-        **environment(*SOURCES),
-    }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    kept_rows = given.rows.exists()
+    state = json.loads(given.rows.read_text()) if kept_rows else {"cost": None, "rows": []}
+    state["cost"] = state["cost"] or cost(photos[0][..., :576, :768])
+    for rows in measure(photos, given.draws, state["rows"]):
+        state["rows"] += rows
+        result = {
+            "photographs": f"{len(photos)} of gcompris-qt-data, {int(sides.min())} to "
+            f"{int(sides.max())} px a side",
+            "threshold": THRESHOLD,
+            "overlap": OVERLAP,
+            "draws": given.draws,
+            **state,
+            **environment(*SOURCES),
+        }
+        for path, content in ((given.rows, state), (given.out, result)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content, indent=1) + "\n")
+        print(json.dumps(rows), flush=True)  # noqa: T201 (a script talks)
 
 
 if __name__ == "__main__":
