@@ -187,7 +187,8 @@ def _blocks(linear: Tensor, lag: int) -> tuple[Tensor, Tensor, Tensor]:
     variance = F.avg_pool2d((rough * rough)[None] / 36, BLOCK)[0]
     mean = F.avg_pool2d(inner[None], BLOCK)[0]
     high = F.max_pool2d(inner[None], BLOCK)[0] >= _SATURATED
-    return mean.flatten(1).double(), variance.flatten(1).double(), high.flatten(1)
+    m, v, h = (x.flatten(1).cpu() for x in (mean, variance, high))  # little is left of a picture
+    return m.double(), v.double(), h
 
 
 def _bins(linear: Tensor, *, lag: int, is_8_bit: bool) -> _Bins | None:
