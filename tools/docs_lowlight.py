@@ -15,11 +15,13 @@ def speed(suite: Any, table: Table) -> str:
             f"{r['error_levels']:.1g}" if r["error_levels"] < 0.1 else f"{r['error_levels']:.2f}",
             "{median:.1f} ({low:.1f} to {high:.1f})".format(**r["ms"]),
             f"{1e3 / r['ms']['median']:.0f}",
+            f"{r['cpu_ms']:.1f}",
             f"{r['load']:.1f}",
         ]
         for r in suite["frames"]
     ]
-    head = ["path", "bits", "largest error, levels", "ms (quartiles)", "frames/s", "load"]
+    head = ["path", "bits", "largest error, levels", "ms (quartiles)", "frames/s"]
+    head += ["CPU ms", "load"]
     clips = [
         [
             r["curve"],
@@ -39,6 +41,7 @@ def speed(suite: Any, table: Table) -> str:
         f"{table(head, rows)}\n\n"
         "An error of up to 0.5 levels is the rounding to integers; of floats it is in [0, 1]. "
         f"Decode, curve and encode of {count} frames, both passes:\n\n{second}\n\n"
-        f"1920 x 1080; {suite['device']}, shared with other work (load: of the last minute); "
+        f"1920 x 1080; {suite['device']}, shared with other work (load: of the last minute; "
+        "CPU: of all threads, which waits for nobody); "
         f"commit `{suite['commit'][:7]}`."
     )
