@@ -12,6 +12,7 @@ from typing import Any
 
 import docs_gpu
 import docs_lowlight
+import docs_noise
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -26,6 +27,7 @@ DOCUMENTS = (
     "docs/attention/quality.md",
     "docs/attention/gpu.md",
     "docs/pitfalls.md",
+    "docs/lowlight/regimes.md",
     "docs/lowlight/enhance.md",
 )
 STAGES = ("lowlight", "codec", "attention", "motion")
@@ -428,6 +430,9 @@ PARTS = {
     "gpu_speed": lambda: docs_gpu.speed(load("attention_speed--h100"), table),
     "lowlight_speed": lambda: docs_lowlight.speed(load("lowlight_speed--cpu"), table),
     "first_token": lambda: docs_gpu.first_token(load("attention_llm--h100"), table),
+    "noise_estimates": lambda: docs_noise.estimates(load("regimes--cpu"), table),
+    "noise_verdicts": lambda: docs_noise.verdicts(load("regimes--cpu"), table),
+    "noise_removed": lambda: docs_noise.denoised(load("denoise--cpu"), table),
     "receipts": receipts,
     "details": details,
     "motion": motion,
