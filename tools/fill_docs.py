@@ -13,6 +13,7 @@ from typing import Any
 import docs_gpu
 import docs_lowlight
 import docs_noise
+import docs_teachers
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -27,6 +28,7 @@ DOCUMENTS = (
     "docs/attention/quality.md",
     "docs/attention/gpu.md",
     "docs/pitfalls.md",
+    "docs/models/teachers.md",
     "docs/lowlight/regimes.md",
     "docs/lowlight/enhance.md",
 )
@@ -433,6 +435,8 @@ PARTS = {
     "noise_estimates": lambda: docs_noise.estimates(load("regimes--cpu"), table),
     "noise_verdicts": lambda: docs_noise.verdicts(load("regimes--cpu"), table),
     "noise_removed": lambda: docs_noise.denoised(load("denoise--cpu"), table),
+    "teachers_dark": lambda: docs_teachers.dark(load("teachers--cpu"), table),
+    "teachers_cost": lambda: docs_teachers.cost(load("teachers--cpu"), table),
     "receipts": receipts,
     "details": details,
     "motion": motion,
