@@ -44,7 +44,7 @@ def cost(suite: dict[str, Any], table: Table) -> str:
             r["teacher"],
             f"{r['parameters'] / 1e6:.2f} M",
             " x ".join(map(str, r["input"])),
-            f"{1000 * r['seconds']:.0f} ({1000 * r['spread'][0]:.0f} to {1000 * r['spread'][1]:.0f})",
+            "{:.0f} ({:.0f} to {:.0f})".format(*(1000 * t for t in (r["seconds"], *r["spread"]))),
             f"{1000 * r['gradient_seconds']:.0f}",
         ]
         for r in suite["cost"]
