@@ -22,8 +22,8 @@ from train_codec import find
 
 from foveal._core.weights import save_weights
 from foveal.data.sensor_noise import darken, sample_exposure
-from foveal.lowlight.alignment import ENSEMBLE, reciprocal_curve
 from foveal.lowlight.concave_curve import NUM_KNOTS, ConcaveCurve
+from foveal.lowlight.ensemble import ENSEMBLE, reciprocal_curve
 from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
 

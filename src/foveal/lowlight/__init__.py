@@ -5,17 +5,13 @@ mine = lowlight.align(my_frozen_model, dark=night_images)
 """
 
 from foveal._core.media import read_image, write_image
-from foveal.lowlight.alignment import (
-    ENSEMBLE,
-    align,
-    alignment_loss,
-    pseudo_labels,
-    reciprocal_curve,
-)
+from foveal.lowlight.alignment import align, alignment_loss
+from foveal.lowlight.alignment_state import AlignmentStep
 from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, closed_form, integrate
 from foveal.lowlight.curve_family import CurveStream, bound, couple, finish
 from foveal.lowlight.denoise import denoise
 from foveal.lowlight.enhance import Enhanced, curve_receipt, enhance
+from foveal.lowlight.ensemble import ENSEMBLE, PseudoLabels, pseudo_labels, reciprocal_curve
 from foveal.lowlight.export import export_cube, export_numpy, export_onnx
 from foveal.lowlight.files import EnhancedFile, enhance_file, image_curve
 from foveal.lowlight.lookup import apply_table, lookup_table
@@ -38,6 +34,7 @@ from foveal.lowlight.video import (
 
 __all__ = [
     "ENSEMBLE",
+    "AlignmentStep",
     "ConcaveCurve",
     "CurveStream",
     "Enhanced",
@@ -45,6 +42,7 @@ __all__ = [
     "EnhancedVideo",
     "Gated",
     "NoiseEstimate",
+    "PseudoLabels",
     "Verdict",
     "align",
     "alignment_loss",

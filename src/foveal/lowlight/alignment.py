@@ -1,63 +1,151 @@
-"""Label-free training of the concave curve for a frozen recogniser (SACC, curve ensemble)."""
+"""Label-free training of the concave curve for somebody's frozen model (SACC)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
-from torch.nn import functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from foveal.errors import ArgumentError
-from foveal.lowlight.concave_curve import ConcaveCurve
+from foveal.lowlight.alignment_state import AlignmentStep, Checkpoint, Schedule, digest_of
+from foveal.lowlight.alignment_tasks import EnsembleTask, PretextTask, Setup
+from foveal.lowlight.concave_curve import NUM_KNOTS, ConcaveCurve
+from foveal.lowlight.ensemble import Activation, pseudo_labels, pseudo_loss
+from foveal.lowlight.frozen import answer_of, frozen
+from foveal.lowlight.pictures import Pictures, Source
 
-ENSEMBLE = tuple(float(a) for a in torch.logspace(-2.3, 0.3, 9))
-"""Parameters of the reciprocal curves, log-spaced from 0.005 to 2."""
+Method: TypeAlias = Literal["ensemble", "pretext"]
 
-
-def reciprocal_curve(x: Tensor, a: float) -> Tensor:
-    """Brighten by (1 + a) x / (x + a), a concave curve with g(0) = 0 and g(1) = 1; a > 0."""
-    return (1 + a) * x / (x + a)
-
-
-@dataclass(frozen=True, slots=True)
-class PseudoLabels:
-    """Soft answers of the ensemble and which of them are trusted."""
-
-    probabilities: Float[Tensor, "b classes"]
-    labels: Int64[Tensor, "b"]
-    keep: Tensor
+_DEFAULT_SIZE = 192
 
 
-@torch.no_grad()
-def pseudo_labels(
-    recogniser: Callable[[Tensor], Tensor],
-    dark: Float[Tensor, "b 3 height width"],
+def align(
+    model: nn.Module,
     *,
+    dark: Pictures,
+    normal: Pictures | None = None,
+    method: Method = "ensemble",
+    size: int | None = None,
+    preprocess: Callable[[Tensor], Tensor] | None = None,
+    answer: Callable[[Any], Tensor] | None = None,
+    activation: Activation | None = None,
+    layers: Sequence[str] | None = None,
+    num_steps: int = 300,
+    head_steps: int = 300,
+    batch_size: int = 8,
+    learning_rate: float = 1e-3,
     confidence: float = 0.3,
-) -> PseudoLabels:
-    """Ask a frozen recogniser about nine brightened versions of each dark image.
+    sharpen: float = 1.0,
+    start: float | None = 0.1,
+    coupled: bool = False,
+    patience: int = 6,
+    check_every: int = 25,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
+    on_step: Callable[[AlignmentStep], None] | None = None,
+) -> ConcaveCurve:
+    """Train a curve under which your own frozen model sees best, without a label.
+
+    "ensemble": the model answers for nine brightened versions of each dark picture; where their
+    mean is sure enough, the curve learns to give that answer. Wants what the model says.
+    "pretext": a small head learns on the model's features of *daylight* pictures to tell in which
+    order nine turned cells lie; then head and model are still, and the curve learns to make dark
+    pictures as readable to the head. Wants features only: any torch model will do.
+
+    One picture in eight is kept; training stops early by the loss on these, and the best is
+    returned.
 
     Args:
-        recogniser: Images in [0, 1] to class logits; not changed.
-        dark: sRGB in [0, 1].
+        model: Takes (b, 3, size, size), or (b, 3, t, size, size) for clips, sRGB in [0, 1] unless
+            `preprocess` makes what it wants. Differentiable. Its parameters, buffers, modes and
+            `requires_grad` are the same afterwards as before.
+        dark: Night pictures: a tensor (n, 3, h, w) or (n, t, 3, h, w), or a list of tensors or
+            files, which are read when they are needed.
+        normal: Daylight pictures, likewise; "pretext" needs them. Others than the dark ones.
+        method: See above.
+        size: Side of what the model sees, in pixels. Default: `model.size`, or 192.
+        preprocess: From sRGB in [0, 1] to the model's input, such as a normalisation;
+            differentiable.
+        answer: From the model's output to logits (b, classes, *positions). Default: the output
+            itself, or its "logits" or "out". "ensemble" only.
+        activation: Of these logits; default `model.activation`, or "softmax". "ensemble" only.
+        layers: Names of the modules whose features the head reads; default: the last module at each
+            of the three coarsest sizes that a puzzle can be read from. "pretext" only.
+        num_steps: Steps of the curve at most.
+        head_steps: Steps of the head. "pretext" only.
+        batch_size: Pictures a step.
+        learning_rate: Of Adam, for both.
         confidence: Least mean probability of an answer that is trusted, in [0, 1].
+        sharpen: See `pseudo_labels`.
+        start: The curve starts near the reciprocal curve of this parameter; None starts at
+            2x - x^2, as published.
+        coupled: One curve for all channels.
+        patience: Checks without a better one before training stops.
+        check_every: Steps between checks.
+        checkpoint: A `.safetensors` file that is written at each check; if it is there, training
+            goes on from it to the same result.
+        seed: Of the initialisation, the cuts and the order of the pictures.
+        on_step: Called after each step, for progress or to stop by raising.
 
-    Source: SACC, curve-ensemble pseudo labels. Differs: the published grid and filter are not
-    known; ours are reciprocal curves, mean softmax, and a threshold.
-    Cost: nine passes of the recogniser.
+    Raises:
+        ArgumentError: a picture has NaN or lies out of [0, 1]; `normal` is darker than `dark`
+            (swapped?); "pretext" without `normal`; no layer, no logits; the head learned nothing.
+
+    Source: Wang et al., "Self-Aligned Concave Curve", ACM MM 2022, and the ensemble of its journal
+        form. Their step counts (5000, learning rate 1e-4) can be set; ours are for two CPU cores.
+        Unknown there and chosen here: grid and filter of the ensemble, permutations, batch.
+    Cost: a step is a forward and a backward pass of the model on a batch; "ensemble" adds nine
+        forward passes a picture, once. Memory: one batch, and the ensemble's answers in 16 bits as
+        long as they fit 512 MiB.
     """
-    if not 0 <= confidence <= 1:
-        raise ArgumentError(f"pseudo_labels: confidence is {confidence}, must be in [0, 1]")
-    mean: Tensor | None = None
-    for a in ENSEMBLE:
-        p = recogniser(reciprocal_curve(dark, a)).softmax(-1)
-        mean = p if mean is None else mean + p
-    if mean is None:
-        raise ArgumentError("pseudo_labels: ENSEMBLE is empty, must hold at least one curve")
-    mean = mean / len(ENSEMBLE)
-    best, labels = mean.max(-1)
-    return PseudoLabels(mean, labels, best >= confidence)
+    if method not in get_args(Method):
+        raise ArgumentError(f"align: method is {method!r}, must be one of {get_args(Method)}")
+    if method == "pretext" and normal is None:
+        raise ArgumentError(
+            "align: normal is None, must be daylight pictures for method='pretext'; without any, "
+            "method='ensemble' does"
+        )
+    for name, value, least in (
+        ("num_steps", num_steps, 1), ("head_steps", head_steps, 1), ("batch_size", batch_size, 1),
+        ("patience", patience, 1), ("check_every", check_every, 1), ("size", size or 32, 32),
+    ):  # fmt: skip
+        if value < least:
+            raise ArgumentError(f"align: {name} is {value}, must be >= {least}")
+    if start is not None and not start > 0:
+        raise ArgumentError(f"align: start is {start}, must be > 0, or None")
+    night, day = Source("dark", dark), None if normal is None else Source("normal", normal)
+    if day is not None and day.brightness() < night.brightness():
+        raise ArgumentError(
+            f"align: normal has median brightness {day.brightness():.3f} and dark "
+            f"{night.brightness():.3f}, must be the other way round; are they swapped?"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        curve = ConcaveCurve(coupled=coupled)
+        if start is not None:
+            _start_from(curve, start)
+    setup = Setup(
+        model=model,
+        size=size or int(getattr(model, "size", _DEFAULT_SIZE)),
+        preprocess=preprocess or (lambda x: x),
+        device=str(next(iter(model.parameters()), torch.empty(0)).device),
+    )
+    schedule = Schedule(num_steps, batch_size, learning_rate, patience, check_every, seed)
+    saved = Checkpoint(checkpoint, digest_of(method, schedule, len(night), setup.size, confidence))
+    curve.to(setup.device)
+    with frozen(model):
+        if method == "ensemble":
+            kind: Activation = activation or getattr(model, "activation", "softmax")
+            task: Any = EnsembleTask(setup, night, answer or answer_of, kind, confidence, sharpen)
+        else:
+            assert day is not None
+            task = PretextTask(setup, night, day, layers, seed)
+            task.learn_head(schedule, head_steps, saved, on_step)
+        _train(curve, task, schedule, saved, on_step)
+    return curve.eval().requires_grad_(False)
 
 
 def alignment_loss(
@@ -66,79 +154,74 @@ def alignment_loss(
     dark: Float[Tensor, "b 3 height width"],
     *,
     confidence: float = 0.3,
+    activation: Activation = "softmax",
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the recogniser on the curve's images against the ensemble's answers.
 
     Gradients reach the curve through the frozen recogniser. Zero (with a gradient of zero) when
     no answer of the batch is trusted.
     """
-    targets = pseudo_labels(recogniser, dark, confidence=confidence)
-    log_p = F.log_softmax(recogniser(curve(dark)), -1)
-    per_image = -(targets.probabilities * log_p).sum(-1)
-    keep = targets.keep.to(per_image.dtype)
-    return (per_image * keep).sum() / keep.sum().clamp_min(1)
+    targets = pseudo_labels(recogniser, dark, confidence=confidence, activation=activation)
+    return pseudo_loss(recogniser(curve(dark)), targets)
 
 
-def align(
-    recogniser: torch.nn.Module,
-    *,
-    dark: Float[Tensor, "n 3 height width"],
-    normal: Float[Tensor, "m 3 height width"] | None = None,
-    num_steps: int = 500,
-    batch_size: int = 8,
-    learning_rate: float = 1e-4,
-    confidence: float = 0.3,
-    seed: int = 0,
-    on_step: Callable[[int, float], None] | None = None,
-) -> ConcaveCurve:
-    """Train a curve for your own frozen recogniser from unlabelled dark images.
+def _train(
+    curve: ConcaveCurve,
+    task: Any,
+    schedule: Schedule,
+    saved: Checkpoint,
+    on_step: Callable[[AlignmentStep], None] | None,
+) -> None:
+    """Train the curve, and leave it at its best."""
+    train, kept = schedule.split(len(task.source))
+    generator = torch.Generator().manual_seed(schedule.seed + 1)
+    optimiser = torch.optim.Adam(curve.parameters(), lr=schedule.learning_rate)
+    best = copy.deepcopy(curve.state_dict())
+    step, least, waited = saved.restore(curve, best, optimiser, generator)
 
-    Args:
-        recogniser: Images in [0, 1] to class logits, differentiable. Its parameters, their
-            `requires_grad` and its mode are the same afterwards as before.
-        dark: sRGB in [0, 1], of the size that `recogniser` takes.
-        normal: Not used by the curve-ensemble method; giving it raises.
-        num_steps: Optimisation steps, each ten passes of the recogniser on one batch.
-        batch_size: Images a step.
-        learning_rate: Of Adam.
-        confidence: See `pseudo_labels`.
-        seed: Of the initialisation and of the order of the images.
-        on_step: Called with the step and its loss, for progress or to stop by raising.
+    @torch.no_grad()
+    def judge() -> tuple[float, float]:
+        losses: list[float] = []
+        shares: list[float] = []
+        same = torch.Generator().manual_seed(2)
+        for at in range(0, len(kept), schedule.batch_size):
+            loss, share = task.loss(curve, kept[at : at + schedule.batch_size], same)
+            losses.append(loss.item())
+            shares.append(share)
+        return sum(losses) / len(losses), sum(shares) / len(shares)
 
-    Raises:
-        ArgumentError: no image, a NaN, or `normal` was given.
-    """
-    if normal is not None:
-        raise ArgumentError(
-            "align: normal is given, must be None; the curve-ensemble method needs dark images only"
-        )
-    if dark.ndim != 4 or dark.shape[0] == 0 or not torch.isfinite(dark).all():
-        raise ArgumentError(
-            f"align: dark has shape {tuple(dark.shape)}, must be (n, 3, height, width), "
-            "n >= 1, without NaN or infinity"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        curve = ConcaveCurve()
-    curve = curve.to(dark.device)
-    was_training = recogniser.training
-    gradients = [p.requires_grad for p in recogniser.parameters()]
-    recogniser.eval().requires_grad_(False)
-    optimiser = torch.optim.Adam(curve.parameters(), lr=learning_rate)
-    try:
-        for step in range(num_steps):
-            pick = torch.randint(len(dark), (min(batch_size, len(dark)),), generator=generator)
-            loss = alignment_loss(
-                curve, recogniser, dark[pick.to(dark.device)], confidence=confidence
-            )
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            if on_step is not None:
-                on_step(step, loss.item())
-    finally:
-        recogniser.train(was_training)
-        for parameter, flag in zip(recogniser.parameters(), gradients, strict=True):
-            parameter.requires_grad_(flag)
-    return curve.eval().requires_grad_(False)
+    if step == 0:
+        least, _ = judge()
+    trusted = 0.0
+    while step < schedule.num_steps and waited < schedule.patience:
+        loss, share = task.loss(curve, schedule.pick(train, generator), generator)
+        trusted += share
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        step += 1
+        held = None
+        if step % schedule.check_every == 0 or step == schedule.num_steps:
+            held, share = judge()
+            if isinstance(task, EnsembleTask) and trusted + share == 0:
+                raise ArgumentError(
+                    f"align: confidence is {task.confidence}, which no answer of the ensemble "
+                    f"reached in {step} steps, must be lower; or these pictures are too dark or "
+                    "too noisy for this model under any curve"
+                )
+            waited += 1
+            if held < least:
+                least, waited = held, 0
+                best = copy.deepcopy(curve.state_dict())
+            saved.keep(curve, best, optimiser, generator, step=step, least=least, waited=waited)
+        if on_step is not None:
+            on_step(AlignmentStep("curve", step, schedule.num_steps, loss.item(), held, share))
+    curve.load_state_dict(best)
+
+
+def _start_from(curve: ConcaveCurve, a: float) -> None:
+    """Let the untrained curve be close to the reciprocal curve of parameter `a`."""
+    knots = torch.arange(1, NUM_KNOTS + 1) / NUM_KNOTS
+    curvature = (a / (a + knots)) ** 3 + 1e-3
+    with torch.no_grad():
+        curve.fc.bias.copy_(curvature[:, None].expand(-1, 3).flatten())

@@ -118,57 +118,6 @@ def test_strength_and_errors() -> None:
         lowlight.ConcaveCurve(thumbnail="bad")
 
 
-class _Brightness(torch.nn.Module):
-    """Two classes: does the mean lie above 0.4? A recogniser that darkness fools."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.tensor(30.0))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        score = self.scale * (x.mean((1, 2, 3)) - 0.4)
-        return torch.stack([-score, score], 1)
-
-
-def test_align_helps_a_recogniser_and_leaves_it_alone() -> None:
-    recogniser = _Brightness().train()
-    dark = torch.rand(16, 3, 16, 16) * 0.1
-    before = recogniser.scale.item()
-    losses: list[float] = []
-    curve = lowlight.align(
-        recogniser,
-        dark=dark,
-        num_steps=60,
-        learning_rate=3e-3,
-        batch_size=8,
-        on_step=lambda step, loss: losses.append(loss),
-    )
-    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-    assert recogniser.scale.item() == before
-    assert recogniser.training
-    assert recogniser.scale.requires_grad
-    assert recogniser.scale.grad is None
-    again = lowlight.align(recogniser, dark=dark, num_steps=2)
-    third = lowlight.align(recogniser, dark=dark, num_steps=2)
-    assert torch.equal(again.fc.weight, third.fc.weight)
-    assert torch.equal(curve(dark), curve(dark))
-
-
-def test_pseudo_labels_keep_only_the_confident() -> None:
-    dark = torch.rand(4, 3, 8, 8) * 0.2
-    labels = lowlight.pseudo_labels(_Brightness(), dark, confidence=0.0)
-    assert labels.keep.all()
-    assert torch.allclose(labels.probabilities.sum(-1), torch.ones(4))
-    none = lowlight.pseudo_labels(_Brightness(), dark, confidence=1.0)
-    loss = lowlight.alignment_loss(lowlight.ConcaveCurve(), _Brightness(), dark, confidence=1.0)
-    assert not none.keep.any()
-    assert loss.item() == 0
-    with pytest.raises(ArgumentError, match="normal is given"):
-        lowlight.align(_Brightness(), dark=dark, normal=dark)
-    with pytest.raises(ArgumentError, match="NaN"):
-        lowlight.align(_Brightness(), dark=dark * float("nan"))
-
-
 def test_strength_of_a_video_is_that_of_its_one_curve(tmp_path) -> None:
     from fractions import Fraction
 

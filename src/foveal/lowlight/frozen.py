@@ -1,0 +1,160 @@
+"""Somebody's model, held still: nothing of it changes, gradients pass, features are read."""
+
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal.errors import ArgumentError
+
+_LEAST_SIDE = 6
+"""Positions along the shorter side of a feature map that a 3 x 3 puzzle can be read from."""
+_MOST_LEVELS = 3
+_KEYS = ("logits", "out", "pred_logits", "scores")
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Generator[None]:
+    """Put a model into evaluation mode without gradients to its parameters, and back afterwards.
+
+    Each submodule gets its own mode back, each parameter its own `requires_grad`. Statistics of
+    batch normalisation do not move in evaluation mode; where a model updates a buffer all the same,
+    the buffer is put back.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    kept = [(b, b.detach().clone(), b._version) for b in model.buffers()]
+    for module, _ in modes:
+        module.training = False
+    for parameter, _ in flags:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        with torch.no_grad():
+            for buffer, value, version in kept:
+                if buffer._version != version:
+                    buffer.copy_(value)
+
+
+def answer_of(output: Any) -> Tensor:
+    """Return the logits in what a model returned: a tensor, or one under a usual name.
+
+    Raises:
+        ArgumentError: there is none; the message says what was returned.
+    """
+    if isinstance(output, Tensor):
+        return output
+    for key in _KEYS:
+        found = output.get(key) if isinstance(output, Mapping) else getattr(output, key, None)
+        if isinstance(found, Tensor):
+            return found
+    names = list(output) if isinstance(output, Mapping) else type(output).__name__
+    raise ArgumentError(
+        f"align: the model returned {names}, must be logits (b, classes, ...) or have them as one "
+        f"of {_KEYS}; pass answer=, a function from the output to logits"
+    )
+
+
+class Taps:
+    """Reads what modules of a model put out while it runs.
+
+    Args:
+        model: Any module.
+        layers: Names of submodules.
+
+    Raises:
+        ArgumentError: no module of that name.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
+        """Look the modules up."""
+        modules = dict(model.named_modules())
+        for name in layers:
+            if name not in modules or name == "":
+                near = [x for x in modules if x][:8]
+                raise ArgumentError(
+                    f"align: layers has {name!r}, must be names of submodules such as {near}"
+                )
+        self.names = tuple(layers)
+        self._modules = {name: modules[name] for name in layers}
+        self.found: dict[str, Tensor] = {}
+
+    @contextlib.contextmanager
+    def open(self) -> Generator[dict[str, Tensor]]:
+        """Yield a mapping that fills while the model runs."""
+        self.found = {}
+        hooks = [m.register_forward_hook(self._keep(name)) for name, m in self._modules.items()]
+        try:
+            yield self.found
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _keep(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            found = as_map(output)
+            if found is None:
+                raise ArgumentError(
+                    f"align: layers has {name!r}, whose output is no feature map, must be "
+                    "(b, c, h, w), (b, c, t, h, w) or (b, tokens, c); name another module"
+                )
+            self.found[name] = found
+
+        return hook
+
+
+def as_map(output: Any) -> Tensor | None:
+    """Return features as (b, c, h, w): clips are averaged in time, tokens unfolded."""
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return None
+    if output.ndim == 4:
+        return output
+    if output.ndim == 5:
+        return output.mean(2)
+    if output.ndim == 3:
+        for extra in (0, 1):  # a class token comes first
+            side = round((output.shape[1] - extra) ** 0.5)
+            if side > 1 and side * side == output.shape[1] - extra:
+                return output[:, extra:].transpose(1, 2).unflatten(2, (side, side))
+    return None
+
+
+def choose_layers(model: nn.Module, run: Any) -> list[str]:
+    """Return the last module at each of the coarsest sizes that a puzzle can still be read from.
+
+    Args:
+        model: The model.
+        run: Runs it once.
+
+    Raises:
+        ArgumentError: no module puts out such a map.
+    """
+    last: dict[tuple[int, int], str] = {}
+    names = {module: name for name, module in model.named_modules() if name}
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        found = as_map(output)
+        if found is not None and min(found.shape[2:]) >= _LEAST_SIDE and found.shape[1] >= 4:
+            last[(found.shape[2], found.shape[3])] = names[module]
+
+    hooks = [module.register_forward_hook(keep) for module in names]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not last:
+        raise ArgumentError(
+            "align: the model has no module whose output is a feature map of at least "
+            f"{_LEAST_SIDE} x {_LEAST_SIDE}, must have one; pass layers=, or a larger size"
+        )
+    coarsest = sorted(last, key=lambda size: size[0] * size[1])[:_MOST_LEVELS]
+    return [last[size] for size in reversed(coarsest)]
