@@ -5,6 +5,7 @@ mine = lowlight.align(my_frozen_model, dark=night_images)
 """
 
 from foveal._core.media import read_image, write_image
+from foveal.lowlight.adaptation import adapt
 from foveal.lowlight.alignment import align, alignment_loss
 from foveal.lowlight.alignment_state import AlignmentStep
 from foveal.lowlight.concave_curve import ConcaveCurve, apply_curve, closed_form, integrate
@@ -44,6 +45,7 @@ __all__ = [
     "NoiseEstimate",
     "PseudoLabels",
     "Verdict",
+    "adapt",
     "align",
     "alignment_loss",
     "apply_curve",

@@ -1,6 +1,6 @@
 """Pseudo-labels of an ensemble of curves: what a frozen model says of many brightened versions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -77,14 +77,33 @@ def pseudo_labels(
         raise ArgumentError(f"pseudo_labels: confidence is {confidence}, must be in [0, 1]")
     if not sharpen > 0:
         raise ArgumentError(f"pseudo_labels: sharpen is {sharpen}, must be > 0; 1 changes nothing")
-    mean: Tensor | None = None
-    for a in ENSEMBLE:
-        logits = recogniser(reciprocal_curve(dark, a))
+    answers = (recogniser(reciprocal_curve(dark, a)) for a in ENSEMBLE)
+    return labels_of(answers, activation=activation, confidence=confidence, sharpen=sharpen)
+
+
+@torch.no_grad()
+def labels_of(
+    answers: Iterable[Float[Tensor, "b classes *positions"]],
+    *,
+    activation: Activation,
+    confidence: float,
+    sharpen: float = 1.0,
+) -> PseudoLabels:
+    """Return the mean of several answers, and where it is trusted; see `pseudo_labels`.
+
+    Args:
+        answers: Logits, at least one.
+        activation: What makes probabilities of them.
+        confidence: As in `pseudo_labels`.
+        sharpen: As in `pseudo_labels`.
+    """
+    count = 0
+    total = torch.zeros(())
+    for logits in answers:
         p = logits.softmax(1) if activation == "softmax" else logits.sigmoid()
-        mean = p if mean is None else mean + p
-    if mean is None:
-        raise ArgumentError("pseudo_labels: ENSEMBLE is empty, must hold at least one curve")
-    mean = mean / len(ENSEMBLE)
+        total = p if count == 0 else total + p
+        count += 1
+    mean = total / max(count, 1)
     if activation == "sigmoid":
         sure = mean >= confidence
         some = sure.flatten(1).any(1).view(-1, *[1] * (mean.ndim - 1))

@@ -22,18 +22,19 @@ class Source:
 
     Args:
         name: Of the argument, for messages.
+        where: Of the function, for messages.
         pictures: See `Pictures`; sRGB in [0, 1]. Clips have the same number of frames.
 
     Raises:
         ArgumentError: none, a wrong shape or type, NaN or infinity.
     """
 
-    def __init__(self, name: str, pictures: Pictures) -> None:
+    def __init__(self, name: str, pictures: Pictures, *, where: str = "align") -> None:
         """Check what can be checked without reading files."""
-        self.name = name
+        self.name, self._where = name, where
         if isinstance(pictures, (str, Path)) or len(pictures) == 0:
             raise ArgumentError(
-                f"align: {name} is {pictures if isinstance(pictures, str) else 'empty'!r}, must "
+                f"{where}: {name} is {pictures if isinstance(pictures, str) else 'empty'!r}, must "
                 "be at least one picture: a tensor (n, 3, height, width) or a list of files"
             )
         self._pictures = pictures
@@ -57,18 +58,18 @@ class Source:
     def _check(self, item: Tensor) -> None:
         if item.ndim not in (3, 4) or item.shape[-3] != 3 or 0 in item.shape:
             raise ArgumentError(
-                f"align: {self.name} holds a picture of shape {tuple(item.shape)}, must be "
+                f"{self._where}: {self.name} holds a picture of shape {tuple(item.shape)}, must be "
                 "(3, height, width), or (frames, 3, height, width) for a clip"
             )
         if not item.is_floating_point() or not bool(torch.isfinite(item).all()):
             raise ArgumentError(
-                f"align: {self.name} holds a picture of {item.dtype} with range "
+                f"{self._where}: {self.name} holds a picture of {item.dtype} with range "
                 f"{float(item.min()):.3g} to {float(item.max()):.3g}, must be floating point in "
                 "[0, 1] without NaN or infinity; divide 8-bit pictures by 255"
             )
         if float(item.min()) < 0 or float(item.max()) > 1:
             raise ArgumentError(
-                f"align: {self.name} holds values from {float(item.min()):.3g} to "
+                f"{self._where}: {self.name} holds values from {float(item.min()):.3g} to "
                 f"{float(item.max()):.3g}, must be in [0, 1]; divide 8-bit pictures by 255"
             )
 
@@ -98,8 +99,8 @@ class Source:
         kinds = sorted({tuple(x.shape[:-2]) for x in items})
         if len(kinds) > 1:
             raise ArgumentError(
-                f"align: {self.name} mixes pictures of {kinds[0]} and {kinds[-1]} planes, must be "
-                "pictures only, or clips of one length"
+                f"{self._where}: {self.name} mixes pictures of {kinds[0]} and {kinds[-1]} planes, "
+                "must be pictures only, or clips of one length"
             )
 
 
