@@ -48,12 +48,19 @@ def entry(data):
             lambda d: entry(d).update(
                 quantization={"dtype": "uint8", "scale": float("nan"), "min": 0}
             ),
-            "scale nan and min 0.0, must be finite",
+            "scale nan and min 0.0, must be within 1e.12",
         ),
         (lambda d: entry(d).update(quantization={"dtype": "uint8"}), "KeyError"),
         (lambda d: entry(d).update(name="v"), "has no weights for 'w'"),
         (lambda d: d["weightsManifest"][0]["weights"].append(entry(d)), "must have 24"),
         (lambda d: d.pop("modelTopology"), "is no TFJS graph model"),
+        (lambda d: entry(d).update(quantization=5), "is no TFJS graph model"),
+        (
+            lambda d: d["modelTopology"]["node"][1].update(
+                attr={"shape": {"shape": {"dim": [{"size": float("inf")}]}}}
+            ),
+            "is no TFJS graph model",
+        ),
         (lambda d: d["modelTopology"].update(node=[5]), "is no TFJS graph model"),
         (lambda d: d["modelTopology"].update(node=[{}] * 20_001), "at most 20000"),
         (lambda d: d["modelTopology"]["node"][2].update(input=["x", "gone"]), "no tensor 'gone'"),

@@ -6,7 +6,6 @@ to uint8 or uint16 with a scale and a least value.
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from foveal.teachers.graph.tfjs_ops import Fields, translate
 
 _MAX_JSON_BYTES = 64 << 20
 _MAX_OUTPUTS = 1024
+_MOST_SCALE = 1e12
 _DTYPES = {"float32": np.float32, "int32": np.int32, "bool": np.bool_, "uint8": np.uint8}
 _STORED = {"float16": np.float16, "uint8": np.uint8, "uint16": np.uint16}
 
@@ -57,7 +57,9 @@ def read_tfjs(model: str | Path, *, shards: Sequence[str | Path] | None = None) 
         files = _files(path, names, shards)
         constants = _weights(path, weights, files)
         return _graph(path, nodes, data.get("signature") or {}, constants)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError, KeyError, TypeError, AttributeError, RecursionError, ArithmeticError,
+    ) as error:  # fmt: skip
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(
@@ -100,8 +102,10 @@ def _weights(path: Path, entries: list[Any], files: list[Path]) -> dict[str, Ten
             stored = _STORED[quantized["dtype"]]
             if stored is not np.float16:
                 scale, least = float(quantized["scale"]), float(quantized["min"])
-            if not (math.isfinite(scale) and math.isfinite(least)):
-                raise ArgumentError(f"{where} has scale {scale} and min {least}, must be finite")
+            if not (abs(scale) < _MOST_SCALE and abs(least) < _MOST_SCALE):
+                raise ArgumentError(
+                    f"{where} has scale {scale} and min {least}, must be within {_MOST_SCALE:g}"
+                )
         elements += count(shape, where=where)
         size = count(shape, where=where) * np.dtype(stored).itemsize
         plan.append((name, shape, _DTYPES[dtype], stored, scale, least, size))
