@@ -15,9 +15,13 @@ _INDEX_BYTES = 32 * 2**20
 
 
 def to_cells(x: Tensor) -> Tensor:
-    """Lay (b, h, s, d) out as (b * h * n, 64, d), zeros past the last token; no copy if 64 | s."""
+    """Lay (b, h, s, d) out as (b * h * n, 64, d), zeros past the last token.
+
+    Returns: Contiguous rows, for callers view what they gather of them; `x` itself, no copy, if it
+        is contiguous and 64 divides s.
+    """
     s, d = x.shape[2:]
-    return F.pad(x, (0, 0, 0, -s % CELL)).reshape(-1, CELL, d)
+    return F.pad(x, (0, 0, 0, -s % CELL)).reshape(-1, CELL, d).contiguous()
 
 
 def _edge_cells(layout: BlockLayout, device: torch.device) -> list[tuple[int, Tensor]]:

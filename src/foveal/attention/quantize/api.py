@@ -163,7 +163,7 @@ def _codes(cells: Tensor, side: Side, granularity: Granularity, bits: int, token
     scales = _scale(amax, float(largest))
     # A group with NaN has NaN for its scale: its codes only have to be defined.
     scaled = (cells / scales.index_select(3, groups)[..., None]).nan_to_num_(0.0)
-    values = scaled.round_().clamp_(-largest, largest).to(torch.int8)
+    values = scaled.round_().clamp_(-largest, largest).to(torch.int8).contiguous()
     return Codes(values, scales, groups, tokens)
 
 
@@ -288,4 +288,5 @@ def quantize_values(
         values = (x / scales).nan_to_num_(0.0).clamp_(-_FP16_MAX, _FP16_MAX).to(torch.float16)
     # Padding as bytes: float8 has few operations of its own.
     raw = values.view(torch.uint8 if format == "fp8" else torch.int16)
-    return ValueCodes(split_cells(raw).view(values.dtype), scales, mean, v.shape[2])
+    cells = split_cells(raw).contiguous()  # of a view, they would have its strides
+    return ValueCodes(cells.view(values.dtype), scales, mean, v.shape[2])
