@@ -14,7 +14,6 @@ import io
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -27,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveal.data import samples
+from foveal.data.photographs import read_qt_resources
 from foveal.data.sensor_noise import TRIPLES, Shot, linear_to_srgb, shoot, srgb_to_linear
 from foveal.teachers import Detections, prepare
 from foveal.teachers.centernet import CenterNet
@@ -36,9 +36,6 @@ from foveal.teachers.nanodet import NanoDet
 from foveal.teachers.person_mask import PersonMask
 from foveal.teachers.pp_ocr import TextDetector, TextReader
 from foveal.teachers.protocol import box_overlap
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-from prepare_photos import read_qt_resources
 
 FILE = Path(__file__).parent / "results" / "teachers--cpu.json"
 SOURCES = ["src/foveal/teachers", "src/foveal/data/sensor_noise", "benchmarks/teachers.py"]

@@ -8,52 +8,17 @@ people's works and are not part of Foveal.
 
 import hashlib
 import io
-import struct
 import sys
-import zlib
 from pathlib import Path
 
 from PIL import Image
 
 from foveal.data import samples
+from foveal.data.photographs import read_qt_resources
 
 SHORT = {"train": 576, "test": 320}
 STAMP = 256
 QUALITY = 88
-
-
-def read_qt_resources(data: bytes) -> dict[str, bytes]:
-    """Files of a Qt binary resource (.rcc), by path; zlib and stored entries."""
-    magic, version, tree, blobs, names = struct.unpack(">4siiii", data[:20])
-    if magic != b"qres":
-        raise ValueError("not a Qt resource file")
-    size = 22 if version >= 2 else 14
-    out: dict[str, bytes] = {}
-
-    def name_of(offset: int) -> str:
-        at = names + offset
-        (length,) = struct.unpack(">H", data[at : at + 2])
-        return data[at + 6 : at + 6 + 2 * length].decode("utf-16-be")
-
-    def walk(node: int, prefix: str) -> None:
-        at = tree + node * size
-        name, flags = struct.unpack(">IH", data[at : at + 6])
-        path = f"{prefix}/{name_of(name)}" if node else ""
-        if flags & 2:
-            count, first = struct.unpack(">II", data[at + 6 : at + 14])
-            for child in range(first, first + count):
-                walk(child, path)
-            return
-        (offset,) = struct.unpack(">I", data[at + 10 : at + 14])
-        start = blobs + offset
-        (length,) = struct.unpack(">I", data[start : start + 4])
-        blob = data[start + 4 : start + 4 + length]
-        if flags & 4:
-            return  # zstd: not used by the photographs
-        out[path] = zlib.decompress(blob[4:]) if flags & 1 else blob
-
-    walk(0, "")
-    return out
 
 
 def shrink(image: Image.Image, short: int) -> Image.Image:

@@ -9,6 +9,7 @@ import typer
 
 from foveal import __version__
 from foveal._core.files import write_json
+from foveal.cli.bench_lowlight import LowlightOptions, bench_lowlight
 from foveal.cli.common import Json, Options, emit, parse_options, path_option
 from foveal.errors import ArgumentError
 
@@ -31,14 +32,19 @@ class AttentionOptions:
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(help='"attention".')],
+    suite: Annotated[str, typer.Argument(help='"attention" or "lowlight".')],
     option: Options = None,
     out: Annotated[Path | None, path_option("--out", "Write the table as JSON here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure attention: torch, FlexAttention, sageattention 1 and Foveal, under the same masks."""
+    """Measure attention under the same masks, or what a recogniser sees in the dark."""
+    if suite == "lowlight":
+        emit(bench_lowlight(parse_options(LowlightOptions, option), out, as_json), as_json, [])
+        return
     if suite != "attention":
-        raise ArgumentError(f'bench: suite is {suite!r}, must be "attention"; pick that')
+        raise ArgumentError(
+            f'bench: suite is {suite!r}, must be "attention" or "lowlight"; pick one'
+        )
     options = parse_options(AttentionOptions, option)
     import torch
 

@@ -1,0 +1,155 @@
+"""What a recogniser still sees, by hand."""
+
+import pytest
+import torch
+
+from foveal.errors import ArgumentError
+from foveal.lowlight import reciprocal_curve
+from foveal.lowlight.evaluate import (
+    BEST_FIXED,
+    CEILING,
+    UNTOUCHED,
+    disjoint_crops,
+    evaluate,
+    found_again,
+)
+from foveal.teachers import Detections
+
+TRIPLE = (0.02, 1e-6, 1e-9)
+
+
+class Levels:
+    """Names the brightness of a picture, in steps: right only when brightened as by day."""
+
+    size = 16
+    activation = "softmax"
+
+    def preprocess(self, images):
+        return images
+
+    def __call__(self, x):
+        level = (x.mean((1, 2, 3)) * 8).long().clamp(0, 7)
+        return torch.nn.functional.one_hot(level, 8).float()
+
+
+class Bright(Levels):
+    """Finds one box on each picture that is bright enough, two on a very bright one."""
+
+    def detect(self, images, *, threshold=0.3):
+        found = []
+        for x in images:
+            n = int(x.mean() > 0.2) + int(x.mean() > 0.9)
+            boxes = torch.tensor([[0.0, 0, 8, 8], [50, 50, 60, 60]])[:n]
+            found.append(
+                Detections(boxes, torch.ones(n), torch.zeros(n, dtype=torch.long), ("thing",))
+            )
+        return found
+
+
+def back(x: torch.Tensor) -> torch.Tensor:
+    """Undo the exposure, in linear light."""
+    from foveal.data.sensor_noise import linear_to_srgb, srgb_to_linear
+
+    return linear_to_srgb((srgb_to_linear(x) / TRIPLE[0]).clamp(0, 1))
+
+
+def days(n: int) -> list[torch.Tensor]:
+    return [torch.full((3, 16, 16), 0.3 + 0.5 * i / n) for i in range(n)]
+
+
+def run(teacher, pictures, **options):
+    options = {"triples": [TRIPLE], "draws": 2, **options}
+    groups = list(range(len(pictures)))
+    (table,) = evaluate(teacher, pictures, groups, {"back": back}, **options)
+    return {row.method: row for row in table}
+
+
+def test_agreement_gain_and_bounds() -> None:
+    seen: list[int] = []
+    rows = run(Levels(), days(12), on_picture=lambda triple, i: seen.append(i))
+    assert rows[UNTOUCHED].agreement == 0
+    assert rows["back"].agreement == 1
+    assert rows["back"].gain.mean == 1
+    assert rows["back"].num_items == 24
+    assert rows["back"].gain.anecdote
+    assert seen == list(range(12))
+    fixed = {k: v.agreement for k, v in rows.items() if k.startswith("reciprocal")}
+    assert len(fixed) == 9
+    assert rows[BEST_FIXED].agreement == max(fixed.values())
+    assert rows[CEILING].agreement >= rows[BEST_FIXED].agreement
+    assert rows[BEST_FIXED].against_best.mean == 0
+    assert rows["back"].against_best.mean == pytest.approx(1 - max(fixed.values()))
+    assert "back" in str(rows["back"])
+    assert str(rows["back"]).count("\n") == 0
+
+
+def test_the_same_seed_gives_the_same_noise() -> None:
+    noisy = (0.02, 1e-2, 1e-4)
+    one, two = (run(Levels(), days(6), triples=[noisy]) for _ in range(2))
+    assert {k: v.agreement for k, v in one.items()} == {k: v.agreement for k, v in two.items()}
+
+
+def test_things_are_counted_not_pictures() -> None:
+    """Daylight: one thing on each of three pictures, two on the fourth."""
+    pictures = [*days(3), torch.full((3, 16, 16), 0.95)]
+
+    def weak(x):
+        return reciprocal_curve(x, 0.05)
+
+    (table,) = evaluate(
+        Bright(), pictures, [0, 1, 2, 3], {"back": back, "weak": weak}, triples=[TRIPLE], draws=1
+    )
+    rows = {row.method: row for row in table}
+    assert rows[UNTOUCHED].agreement == 0
+    assert rows["back"].agreement == pytest.approx(1.0)
+    assert rows["back"].false_things == 0
+    assert rows["weak"].agreement == pytest.approx(4 / 5)
+
+
+def test_things_are_found_again_once_and_by_class() -> None:
+    def boxes(rows, labels):
+        return Detections(
+            torch.tensor(rows, dtype=torch.float32).view(-1, 4),
+            torch.ones(len(rows)),
+            torch.tensor(labels, dtype=torch.long),
+            ("a", "b"),
+        )
+
+    day = boxes([[0, 0, 10, 10], [20, 20, 30, 30]], [0, 1])
+    assert found_again(day, boxes([[0, 0, 10, 9], [20, 20, 30, 30]], [0, 1])) == 2
+    assert found_again(day, boxes([[0, 0, 10, 9], [0, 0, 10, 10]], [0, 0])) == 1
+    assert found_again(day, boxes([[0, 0, 10, 10]], [1])) == 0
+    assert found_again(day, boxes([[0, 0, 10, 4]], [0])) == 0
+    assert found_again(day, boxes([], [])) == 0
+    assert found_again(boxes([], []), day) == 0
+
+
+def test_crops_do_not_overlap_and_take_turns() -> None:
+    images = [torch.arange(3 * 40 * 70.0).view(3, 40, 70) + 10_000 * i for i in range(2)]
+    crops, groups = disjoint_crops(images, 20, most=100)
+    assert len(crops) == 2 * 2 * 3
+    assert groups[:4] == [0, 1, 0, 1]
+    values = torch.cat([x.flatten() for x in crops])
+    assert len(values.unique()) == len(values)
+    few, of = disjoint_crops(images, 20, most=3)
+    assert (len(few), of) == (3, [0, 1, 0])
+    with pytest.raises(ArgumentError, match="size is 41"):
+        disjoint_crops(images, 41, most=3)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "options", "words"),
+    [
+        ([], {}, "pictures has 0"),
+        (days(2), {"draws": 0}, "draws is 0"),
+    ],
+    ids=["none", "draws"],
+)
+def test_bad_arguments_are_named(pictures, options, words) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        run(Levels(), pictures, **options)
+
+
+def test_pictures_without_things_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="nothing that the detector finds"):
+        run(Bright(), [torch.zeros(3, 16, 16)])
