@@ -70,7 +70,7 @@ def main() -> None:
     start = time.perf_counter()
 
     def note(step: lowlight.AlignmentStep) -> None:
-        if step.held_out is not None:
+        if step.held_out is not None or (step.stage == "labels" and step.step == step.num_steps):
             fields = ("stage", "step", "loss", "held_out", "right")
             steps.append({x: getattr(step, x) for x in fields})
             print(steps[-1], f"{time.perf_counter() - start:.0f} s", flush=True)  # noqa: T201

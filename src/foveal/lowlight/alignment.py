@@ -55,7 +55,8 @@ def align(
     order nine turned cells lie; then head and model are still, and the curve learns to make dark
     pictures as readable to the head. Wants features only: any torch model will do.
 
-    One picture in eight is kept; training stops early by the loss on these, and the best is
+    Pictures without a trusted answer are left out ("ensemble"). Of the others one in eight is kept;
+    training stops early by the loss on these, and the best is
     returned.
 
     Args:
@@ -140,6 +141,7 @@ def align(
         if method == "ensemble":
             kind: Activation = activation or getattr(model, "activation", "softmax")
             task: Any = EnsembleTask(setup, night, answer or answer_of, kind, confidence, sharpen)
+            task.ask(batch_size, on_step)
         else:
             assert day is not None
             task = PretextTask(setup, night, day, layers, seed)
@@ -173,29 +175,28 @@ def _train(
     on_step: Callable[[AlignmentStep], None] | None,
 ) -> None:
     """Train the curve, and leave it at its best."""
-    train, kept = schedule.split(len(task.source))
+    pictures: list[int] = task.pictures
+    train, kept = ([pictures[i] for i in part] for part in schedule.split(len(pictures)))
     generator = torch.Generator().manual_seed(schedule.seed + 1)
     optimiser = torch.optim.Adam(curve.parameters(), lr=schedule.learning_rate)
     best = copy.deepcopy(curve.state_dict())
     step, least, waited = saved.restore(curve, best, optimiser, generator)
 
     @torch.no_grad()
-    def judge() -> tuple[float, float]:
+    def judge() -> tuple[float, float | None]:
         losses: list[float] = []
         shares: list[float] = []
         same = torch.Generator().manual_seed(2)
         for at in range(0, len(kept), schedule.batch_size):
             loss, share = task.loss(curve, kept[at : at + schedule.batch_size], same)
             losses.append(loss.item())
-            shares.append(share)
-        return sum(losses) / len(losses), sum(shares) / len(shares)
+            shares += [] if share is None else [share]
+        return sum(losses) / len(losses), sum(shares) / len(shares) if shares else None
 
     if step == 0:
         least, _ = judge()
-    trusted = 0.0
     while step < schedule.num_steps and waited < schedule.patience:
         loss, share = task.loss(curve, schedule.pick(train, generator), generator)
-        trusted += share
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -203,12 +204,6 @@ def _train(
         held = None
         if step % schedule.check_every == 0 or step == schedule.num_steps:
             held, share = judge()
-            if isinstance(task, EnsembleTask) and trusted + share == 0:
-                raise ArgumentError(
-                    f"align: confidence is {task.confidence}, which no answer of the ensemble "
-                    f"reached in {step} steps, must be lower; or these pictures are too dark or "
-                    "too noisy for this model under any curve"
-                )
             waited += 1
             if held < least:
                 least, waited = held, 0

@@ -20,13 +20,14 @@ class AlignmentStep:
     """Where a training is.
 
     Attributes:
-        stage: "head" learns on daylight pictures; "curve" on dark ones.
-        step: Steps done in this stage.
+        stage: "labels" asks the model about each picture; "head" learns on daylight pictures;
+            "curve" on dark ones; "model" is that of `adapt`.
+        step: Steps done in this stage, or pictures of "labels".
         num_steps: Steps of this stage at most.
-        loss: Of this step's batch.
+        loss: Of this step's batch; NaN for "labels".
         held_out: Loss on pictures that are kept for it, at steps where it was measured.
-        right: Share of right permutations on these (head), or of pictures whose pseudo-labels are
-            trusted (ensemble).
+        right: Share of right permutations ("head", and "curve" by the pretext), or of pictures
+            whose answers are trusted ("labels", "model").
     """
 
     stage: str

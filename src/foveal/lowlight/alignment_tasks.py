@@ -64,6 +64,7 @@ class EnsembleTask:
     ) -> None:
         self.setup, self.source, self._answer = setup, night, answer
         self.confidence = confidence
+        self.pictures: list[int] = []
         self._ask = functools.partial(
             pseudo_labels, confidence=confidence, activation=activation, sharpen=sharpen
         )
@@ -74,18 +75,45 @@ class EnsembleTask:
         """Return the model's logits."""
         return self._answer(self.setup.run(pictures))
 
+    def ask(self, batch_size: int, on_step: Callable[[AlignmentStep], None] | None) -> None:
+        """Ask the model about every picture once, and keep those with an answer to learn from.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        every, trusted = list(range(len(self.source))), []
+        for at in range(0, len(every), batch_size):
+            indices = every[at : at + batch_size]
+            keep = self._labels_of(self._cuts(indices), indices).keep
+            some = keep.reshape(len(indices), -1).any(1).tolist()
+            trusted += [i for i, yes in zip(indices, some, strict=True) if yes]
+            if on_step is not None:
+                share = len(trusted) / (at + len(indices))
+                step = at + len(indices)
+                on_step(AlignmentStep("labels", step, len(every), math.nan, right=share))
+        if not trusted:
+            raise ArgumentError(
+                f"align: confidence is {self.confidence}, which the ensemble's answer reached for "
+                f"none of {len(every)} pictures, must be lower; or these pictures are too dark or "
+                "too noisy for this model under any curve"
+            )
+        self.pictures = trusted
+
     def loss(
         self, curve: ConcaveCurve, indices: list[int], generator: torch.Generator
-    ) -> tuple[Tensor, float]:
-        """Return the loss on some pictures, and the share of them whose labels are trusted."""
+    ) -> tuple[Tensor, float | None]:
+        """Return the loss on some pictures."""
+        dark = self._cuts(indices)
+        labels = self._labels_of(dark, indices)
+        return pseudo_loss(self.recognise(brighten(curve, dark)), labels), None
+
+    def _cuts(self, indices: list[int]) -> Tensor:
         # Each picture has one cut, so that it is asked about once.
         cuts = [torch.Generator().manual_seed(i) for i in indices]
         pairs = zip(indices, cuts, strict=True)
-        dark = torch.cat(
+        return torch.cat(
             [self.source.batch([i], self.setup.size, g, self.setup.device) for i, g in pairs]
         )
-        labels = self._labels_of(dark, indices)
-        return pseudo_loss(self.recognise(brighten(curve, dark)), labels), labels.kept_fraction
 
     def _labels_of(self, dark: Tensor, indices: list[int]) -> PseudoLabels:
         new = [i for i in dict.fromkeys(indices) if i not in self._labels]
@@ -111,6 +139,7 @@ class PretextTask:
         self, setup: Setup, night: Source, day: Source, layers: Sequence[str] | None, seed: int
     ) -> None:
         self.setup, self.source, self._day = setup, night, day
+        self.pictures = list(range(len(night)))
         self._side = round(setup.size * PUZZLE)
         self._orders = far_permutations()
         probe = day.batch([0], setup.size, None, setup.device)

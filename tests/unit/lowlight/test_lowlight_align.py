@@ -71,11 +71,13 @@ def test_the_ensemble_helps_a_recogniser_and_leaves_it_alone() -> None:
         start=None,
         on_step=steps.append,
     )
-    losses = [s.loss for s in steps]
+    assert [s.step for s in steps if s.stage == "labels"] == [8, 16]
+    assert all(s.right == 1 for s in steps if s.stage == "labels")
+    losses = [s.loss for s in steps if s.stage == "curve"]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     held = [s.held_out for s in steps if s.held_out is not None]
     assert min(held) < losses[0]
-    assert {s.stage for s in steps} == {"curve"}
+    assert {s.stage for s in steps} == {"labels", "curve"}
     assert (recogniser.scale.item(), recogniser.training) == (before, True)
     assert recogniser.scale.requires_grad
     assert recogniser.scale.grad is None
@@ -173,7 +175,8 @@ def test_a_broken_training_goes_on_to_the_same_curve(tmp_path, method) -> None:
         lowlight.align(model, **options, checkpoint=file, on_step=stop)
     seen: list[lowlight.AlignmentStep] = []
     again = lowlight.align(model, **options, checkpoint=file, on_step=seen.append)
-    assert [s.step for s in seen] == list(range(5, 13))
+    assert [s.step for s in seen if s.stage == "curve"] == list(range(5, 13))
+    assert not any(s.stage == "head" for s in seen)
     assert torch.equal(whole.fc.weight, again.fc.weight)
     with pytest.raises(ArgumentError, match="other settings"):
         lowlight.align(model, **{**options, "num_steps": 13}, checkpoint=file)
@@ -225,7 +228,7 @@ def test_a_preprocessing_step_is_used_and_gradients_pass_it() -> None:
         ({"normal": torch.rand(4, 3, 16, 16) * 0.01}, "swapped"),
         ({"num_steps": 0}, "num_steps is 0"),
         ({"confidence": 1.5}, "confidence is 1.5"),
-        ({"confidence": 1.0}, "which no answer"),
+        ({"confidence": 1.0}, "for none of 4 pictures"),
         ({"sharpen": 0.0}, "sharpen is 0"),
         ({"start": -1.0}, "start is -1"),
         ({"checkpoint": "x.bin"}, "must end in .safetensors"),
@@ -337,3 +340,25 @@ def test_frozen_puts_back_after_an_exception() -> None:
     assert model.training
     assert model.calls == 0
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_pictures_without_a_trusted_answer_are_left_out() -> None:
+    class Unsure(Brightness):
+        """Is sure of pictures whose red is more than their green; asked only about these later."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.batches: list[int] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.batches.append(len(x))
+            sure = (x[:, 0].mean((1, 2)) > x[:, 1].mean((1, 2))).float() * self.scale
+            return torch.stack([sure, -sure], 1) * x.mean((1, 2, 3))[:, None].clamp_min(0.1)
+
+    dark = torch.rand(16, 3, 16, 16) * 0.05
+    dark[:, 0] = dark[:, 1] * torch.tensor([0.5, 2.0]).repeat(8)[:, None, None]
+    model, steps = Unsure(), []
+    lowlight.align(model, dark=dark, size=32, num_steps=2, confidence=0.9, on_step=steps.append)
+    assert [s.right for s in steps if s.stage == "labels"] == [0.5, 0.5]
+    assert model.batches[:18] == [8] * 18  # two batches, nine curves
+    assert model.batches[18:] == [1, 7, 7, 1]  # one is kept for judging, at the start and the end
