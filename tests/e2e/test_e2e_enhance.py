@@ -336,3 +336,37 @@ def test_the_receipt_times_the_whole_and_not_the_network_alone(tmp_path, monkeyp
     assert image.receipt.seconds > 0.3  # three channels
     film = lowlight.enhance_video(tmp_path / "a.mp4", tmp_path / "b.mp4", model)
     assert film.receipt.seconds > 0.6
+
+
+def test_the_gate_leaves_bright_images_and_names_what_limits_dark_ones(cli, tmp_path):
+    def scene(light: float, noise: float) -> torch.Tensor:
+        y, x = torch.meshgrid(torch.linspace(0, 1, 192), torch.linspace(0, 1, 256), indexing="ij")
+        base = torch.stack([x, y, 1 - x]) * light
+        return (base + noise * torch.randn(3, 192, 256)).clamp(0, 1)
+
+    write_image(tmp_path / "in/bright.png", scene(0.9, 0.005))
+    write_image(tmp_path / "in/dark.png", scene(0.1, 0.001))
+    write_image(tmp_path / "in/noisy.png", scene(0.12, 0.08))
+    code, out, err = cli("enhance", tmp_path / "in", tmp_path / "out", "-o", "gate=auto", "--json")
+    assert code == 0, err
+    rows = {row["input"].rsplit("/", 1)[1]: row for row in json.loads(out)["files"]}
+    assert {k: row["regime"] for k, row in rows.items()} == {
+        "bright.png": "well-lit",
+        "dark.png": "light-limited",
+        "noisy.png": "noise-limited",
+    }
+    same = [
+        torch.equal(read_image(tmp_path / "in" / name), read_image(tmp_path / "out" / name))
+        for name in rows
+    ]
+    assert dict(zip(rows, same, strict=True)) == {
+        "bright.png": True,
+        "dark.png": False,
+        "noisy.png": False,
+    }
+    code, out, _ = cli("enhance", tmp_path / "in/noisy.png", tmp_path / "n.png", "-o", "gate=auto")
+    assert (code, "noise-limited: light" in out) == (0, True)
+    clip(tmp_path / "a.mp4")
+    for bad, words in (("gate=auto", "must be for images"), ("gate=on", "gate is 'on'")):
+        code, _, err = cli("enhance", tmp_path / "a.mp4", tmp_path / "b.mp4", "-o", bad)
+        assert (code, words in err) == (2, True)

@@ -26,6 +26,7 @@ from foveal.errors import ArgumentError, FovealError
 
 _LOOKS = ("machine", "human")
 _CURVES = ("clip", "stream")
+_GATES = ("off", "auto")
 _SOURCE = "Images, videos, folders, 'quoted/*.patterns', or the number of a camera."
 _TARGET = "Output file; a folder for a folder, a pattern or several sources."
 
@@ -37,6 +38,7 @@ class SaccOptions:
     strength: float = 1.0
     weights: str = "sacc-efficientnet-lite0"
     look: str = "machine"
+    gate: str = "off"
     curve: str = "clip"
     half_life_s: float = 0.5
     preset: str = "superfast"
@@ -64,7 +66,8 @@ def enhance(
 ) -> None:
     """Brighten dark images, videos and cameras by SACC's concave curve.
 
-    Options of -o: strength=1 (0..1), weights=NAME or FILE, look=machine|human; for videos
+    Options of -o: strength=1 (0..1), weights=NAME or FILE, look=machine|human; for images
+    gate=auto (a well-lit one stays as it is; says when noise is the limit); for videos
     curve=clip|stream, half_life_s=0.5, preset=superfast; for cameras seconds=0 (until Ctrl-C).
     """
     if method != "sacc":
@@ -119,7 +122,8 @@ def enhance(
             continue
         row |= {**more, "receipt": more["receipt"].to_dict()}
         note = f" (dropped, as {out.suffix} cannot hold it: {', '.join(more['dropped'])})"
-        lines.append(f"{out}: {more['receipt']}{note if more['dropped'] else ''}")
+        why = f" ({more['verdict']})" if "verdict" in more else ""
+        lines.append(f"{out}: {more['receipt']}{why}{note if more['dropped'] else ''}")
         if many:
             files(index, len(pairs))
     emit({"files": rows, "failed": failed}, as_json, lines)
@@ -129,15 +133,18 @@ def enhance(
 def enhance_file(file: Path, out: Path, model: Any, options: SaccOptions) -> dict[str, Any]:
     """Enhance one file.
 
-    Returns: "dropped" (what the target's format made us drop), "receipt", and of videos "frames"
-    and "cuts".
+    Returns: "dropped" (what the target's format made us drop), "receipt", of gated images "regime"
+    and "verdict", and of videos "frames" and "cuts".
     """
     from foveal import lowlight
 
     look: dict[str, Any] = {"strength": options.strength, "look": options.look}
     if not is_video(file):
-        done = lowlight.enhance_file(file, out, model, **look)
-        return {"dropped": list(done.dropped), "receipt": done.receipt}
+        done = lowlight.enhance_file(file, out, model, gate=options.gate == "auto", **look)
+        found: dict[str, Any] = {"dropped": list(done.dropped), "receipt": done.receipt}
+        if done.verdict is not None:
+            found["regime"], found["verdict"] = done.verdict.regime, str(done.verdict)
+        return found
     video = lowlight.enhance_video(
         file,
         out,
@@ -185,6 +192,8 @@ def _check_options(options: SaccOptions) -> None:
     check_look(options.look)
     if options.curve not in _CURVES:
         raise ArgumentError(f"-o: curve is {options.curve!r}, must be one of {list(_CURVES)}")
+    if options.gate not in _GATES:
+        raise ArgumentError(f"-o: gate is {options.gate!r}, must be one of {list(_GATES)}")
     if not 0 <= options.half_life_s < float("inf"):
         raise ArgumentError(f"-o: half_life_s is {options.half_life_s}, must be >= 0 and finite")
     if not 0 <= options.seconds < float("inf"):
@@ -192,7 +201,9 @@ def _check_options(options: SaccOptions) -> None:
 
 
 def _refuse_idle(option: list[str] | None, options: SaccOptions, files: list[Path]) -> None:
-    """Refuse options of videos where there is none."""
+    """Refuse options of videos where there is none, and of images where there is a video."""
+    if any(map(is_video, files)):
+        refuse_option(option, "gate", "must be for images; the input has a video")
     if not any(map(is_video, files)):
         for name in ("curve", "half_life_s", "preset"):
             refuse_option(option, name, "must be for videos, of which the input has none")
@@ -210,6 +221,7 @@ def _camera(sources: list[Path]) -> int | None:
 
 def _camera_only(option: list[str] | None, overwrite: bool, dry_run: bool) -> None:
     refuse_option(option, "curve", "must be for files; a camera has a smoothed curve")
+    refuse_option(option, "gate", "must be for images")
     if overwrite or dry_run:
         raise ArgumentError(
             "--overwrite, --dry-run: are given with a camera, must be for files; leave them out"
@@ -342,6 +354,7 @@ def _preview(
     files = [file for source in sources for file in inputs(source, target=target)]
     for name in ("curve", "half_life_s", "preset"):
         refuse_option(option, name, "must be for the whole video, not for a preview")
+    refuse_option(option, "gate", "must be for files that are written, not for a preview")
     if target.suffix.lower() not in IMAGE_SUFFIXES:
         raise ArgumentError(
             f"target: {target} ends in {target.suffix!r}, must end in one of "

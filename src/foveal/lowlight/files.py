@@ -15,17 +15,22 @@ from foveal.lowlight.concave_curve import ConcaveCurve
 from foveal.lowlight.curve_family import couple, finish
 from foveal.lowlight.enhance import curve_receipt
 from foveal.lowlight.lookup import lookup_table, translate
+from foveal.lowlight.regimes import Verdict, judge
 from foveal.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)
 class EnhancedFile:
-    """An enhanced image file, its curve, the receipt, and what was not kept, in words."""
+    """An enhanced image file, its curve, the receipt, and what was not kept, in words.
+
+    `verdict` says what limits the picture, where that was asked.
+    """
 
     path: Path
     curve: Float[Tensor, "3 levels"]
     receipt: Receipt
     dropped: tuple[str, ...]
+    verdict: Verdict | None = None
 
 
 def enhance_file(
@@ -35,6 +40,7 @@ def enhance_file(
     *,
     strength: float = 1.0,
     look: str = "machine",
+    gate: bool = False,
 ) -> EnhancedFile:
     """Enhance an image file; bit depth, alpha, greyness, ICC profile and EXIF are kept.
 
@@ -47,11 +53,16 @@ def enhance_file(
         model: The curve network.
         strength: As in `enhance`.
         look: As in `enhance`.
+        gate: Judge the picture first (`judge`): a well-lit one gets the identity. One that is
+            limited by noise gets the curve; the verdict says so.
 
     Raises: as `read_image` and `enhance`.
     """
     start = time.perf_counter()
     photo = read_photo(source)
+    verdict = judge(photo.srgb()) if gate else None
+    if verdict is not None and verdict.regime == "well-lit":
+        strength = 0.0
     curve = photo_curve(photo, model, strength=strength, look=look)
     bright = replace(photo, samples=apply_to_photo(photo, curve, model))
     dropped = write_photo(target, bright)
@@ -62,7 +73,7 @@ def enhance_file(
         loss=None,
         metric="",
     )
-    return EnhancedFile(Path(target), curve, receipt, tuple(dropped))
+    return EnhancedFile(Path(target), curve, receipt, tuple(dropped), verdict)
 
 
 def image_curve(
