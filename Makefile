@@ -24,6 +24,9 @@ WRONG_TYPES := \
   tests/unit/lowlight/test_lowlight_curve_export.py::test_wrong_shapes_are_named \
   tests/unit/lowlight/test_lowlight_regimes.py::test_regimes_wrong_shapes_and_types \
   tests/unit/lowlight/test_lowlight_denoise.py::test_denoise_wrong_shapes_and_types \
+  tests/unit/lowlight/test_lowlight_baselines.py::test_baselines_wrong_shapes_and_types \
+  tests/unit/lowlight/test_lowlight_metrics.py::test_metrics_wrong_shapes_and_types \
+  tests/unit/lowlight/test_lowlight_metrics.py::test_answers_wrong_shapes \
   tests/unit/data/test_sensor_noise_exposure.py::test_bad_arguments \
   tests/unit/data/test_sensor_noise_shot.py::test_wrong_shapes_and_types_of_shoot \
   tests/unit/teachers/test_teachers_detectors.py::test_disagreement_refuses \

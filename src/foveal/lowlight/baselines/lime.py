@@ -1,0 +1,90 @@
+"""Retinex in one step: divide by an illumination that follows the edges (after LIME)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.lowlight.baselines.protocol import check_option
+from foveal.lowlight.batches import luma, widened
+
+
+def box_mean(x: Float[Tensor, "b c h w"], radius: int) -> Float[Tensor, "b c h w"]:
+    """Mean over squares of side 2 radius + 1; at the border over what lies inside."""
+    side = 2 * radius + 1
+    rows = F.avg_pool2d(x, (side, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)
+
+
+def guided_filter(
+    guide: Float[Tensor, "b 1 h w"], x: Float[Tensor, "b c h w"], *, radius: int, epsilon: float
+) -> Float[Tensor, "b c h w"]:
+    """Smooth `x` where `guide` is flat, and keep it where `guide` has edges.
+
+    q = mean(a) I + mean(b), a = cov(I, x) / (var(I) + epsilon), b = mean(x) - a mean(I), all over
+    squares.
+
+    Args:
+        guide: Picture whose edges are kept.
+        x: What is smoothed.
+        radius: Of the squares, in pixels.
+        epsilon: Variance of the guide that counts as flat.
+
+    Source: He, Sun and Tang, "Guided Image Filtering", IEEE TPAMI 2013, eqs. 5, 6, 8.
+    Cost: linear in the radius.
+    """
+    mean_guide, mean_x = box_mean(guide, radius), box_mean(x, radius)
+    shared = box_mean(guide * x, radius) - mean_guide * mean_x
+    spread = (box_mean(guide * guide, radius) - mean_guide**2).clamp_min(0)
+    a = shared / (spread + epsilon)
+    b = mean_x - a * mean_guide
+    return box_mean(a, radius) * guide + box_mean(b, radius)
+
+
+@dataclass(frozen=True, slots=True)
+class Lime:
+    """x / T^gamma, T being the largest channel, smoothed but for its edges.
+
+    Attributes:
+        gamma: Of the illumination; 1 removes it wholly, 0 leaves the picture.
+        radius: Of the guided filter, in pixels; None: a fiftieth of the longer side.
+        epsilon: Of the guided filter, relative to the square of the mean illumination, so that dark
+            pictures have edges too.
+        floor: Least illumination.
+
+    Source: Guo, Li and Ling, "LIME: Low-Light Image Enhancement via Illumination Map Estimation",
+    IEEE TIP 2017: eqs. 3 and 13, gamma 0.8. Differs: T is refined by a guided filter and not by
+    weighted total variation; no BM3D follows. Hence "LIME-like".
+    """
+
+    gamma: float = 0.8
+    radius: int | None = None
+    epsilon: float = 0.01
+    floor: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_option("Lime", "gamma", self.gamma, 0, 1)
+        check_option("Lime", "radius", 1 if self.radius is None else self.radius, 1, 1000)
+        check_option("Lime", "epsilon", self.epsilon, 1e-8, 1e3)
+        check_option("Lime", "floor", self.floor, 1e-6, 1)
+
+    def illumination(
+        self, images: Float[Tensor, "b 3 height width"]
+    ) -> Float[Tensor, "b 1 height width"]:
+        """Return T, in [floor, 1]."""
+        x = widened("Lime", images)
+        brightest = x.amax(1, keepdim=True)
+        radius = self.radius or max(1, max(x.shape[2:]) // 50)
+        scale = brightest.mean((1, 2, 3), keepdim=True).clamp_min(self.floor)
+        smooth = guided_filter(
+            luma(x) / scale, brightest / scale, radius=radius, epsilon=self.epsilon
+        )
+        return (smooth * scale).clamp(self.floor, 1)
+
+    def __call__(
+        self, images: Float[Tensor, "b 3 height width"]
+    ) -> Float[Tensor, "b 3 height width"]:
+        """Return brightened images."""
+        t = self.illumination(images)
+        return (images.to(t.dtype) / t**self.gamma).clamp(0, 1).to(images.dtype)
