@@ -30,7 +30,7 @@ def check_qkv(fn: str, q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def check_layout(fn: str, layout: BlockLayout, q: Tensor, k: Tensor) -> None:
-    """Raise ShapeError unless `layout` is for the heads and tokens of q and k."""
+    """Raise unless `layout` is for the heads and tokens of q and k, and on their device."""
     b, h, s, _ = q.shape
     t = k.shape[2]
     if (*layout.shape[:2], layout.num_queries, layout.num_keys) != (b, h, s, t):
@@ -38,6 +38,11 @@ def check_layout(fn: str, layout: BlockLayout, q: Tensor, k: Tensor) -> None:
             f"{fn}: layout is {layout.shape[0]} x {layout.shape[1]} heads over "
             f"{layout.num_queries} x {layout.num_keys} tokens, must be {b} x {h} heads over {s} x "
             f"{t} tokens; build it for these q and k (a mask by mask.expand(b, h, -1, -1))"
+        )
+    if layout.bits.device != q.device:
+        raise ArgumentError(
+            f"{fn}: layout is on {layout.bits.device}, must be on {q.device} as q; build it from "
+            "tensors there"
         )
 
 

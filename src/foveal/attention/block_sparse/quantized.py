@@ -293,6 +293,16 @@ def _check_prepared(fn: str, k: Tensor, v: Tensor, precision: Sage, prepared: Pr
             f"{fn}: prepared is for {prepared.precision}, must be for {precision}; "
             "call prepare(k, v, precision=precision)"
         )
+    parts = (
+        prepared.keys.values, prepared.keys.scales, prepared.key_mean, prepared.values.values,
+        prepared.values.scales, prepared.values.mean,
+    )  # fmt: skip
+    elsewhere = [x.device for x in parts if x is not None and x.device != k.device]
+    if elsewhere:
+        raise ArgumentError(
+            f"{fn}: prepared holds tensors on {elsewhere[0]}, must be on {k.device} as k; move all "
+            "of them, or prepare k and v there"
+        )
     found = (*prepared.keys.values.shape[:2], prepared.keys.num_tokens, prepared.values.num_tokens)
     widths = (prepared.keys.values.shape[4], prepared.values.width)
     if found != (*k.shape[:3], v.shape[2]) or widths != (k.shape[3], v.shape[3]):

@@ -56,9 +56,10 @@ def exact_kernel(
 
     MASK: 0 none, 1 boolean, 2 added to the logits. With a mask every cell is masked.
     """
-    row = n - 1 - tl.program_id(0)  # The longest rows first, where causal.
+    # Not the batch on an axis of its own: only the first axis may be longer than 65535.
+    row = n - 1 - tl.program_id(0) % n  # The longest rows first, where causal.
+    batch = tl.program_id(0) // n
     head = tl.program_id(1)
-    batch = tl.program_id(2)
     bh = (batch * h + head).to(tl.int64)
     kv = (head // (h // g)).to(tl.int64)
     index = tl.arange(0, 64)
@@ -207,14 +208,15 @@ def block_sparse_triton(
     width = max(d, e)
     pairs = width <= 64 and kind == 0 and skip is None
     stages = 1 if q.dtype == torch.float32 or width > 128 else 2 if width <= 64 else STAGES
-    exact_kernel[(n, h, b)](
-        q, k, v, attn_mask, out, lse, lists, info, skip,
-        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *strides, *out.stride()[:3],
-        s, t, h, g, n, m, scale * math.log2(math.e), layout.span or 0,
-        D=d, E=e, BD=max(16, triton.next_power_of_2(d)), BE=value_block(e),
-        CAUSAL=layout.causal, HAS_SPAN=layout.span is not None, LISTED=not dense, MASK=kind,
-        SKIP=skip is not None, PAIRS=pairs,
-        PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32",
-        STAGES=stages, num_warps=4,
-    )  # fmt: skip
+    with torch.cuda.device_of(q):
+        exact_kernel[(n * b, h)](
+            q, k, v, attn_mask, out, lse, lists, info, skip,
+            *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *strides, *out.stride()[:3],
+            s, t, h, g, n, m, scale * math.log2(math.e), layout.span or 0,
+            D=d, E=e, BD=max(16, triton.next_power_of_2(d)), BE=value_block(e),
+            CAUSAL=layout.causal, HAS_SPAN=layout.span is not None, LISTED=not dense, MASK=kind,
+            SKIP=skip is not None, PAIRS=pairs,
+            PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32",
+            STAGES=stages, num_warps=4,
+        )  # fmt: skip
     return out, lse

@@ -117,7 +117,7 @@ def value_block(width: int) -> int:
     At least 64: of narrower blocks of 16-bit values Hopper's matrix units read shared memory out of
     bounds with heads wider than 128 or loops that are not pipelined (Triton 3.6).
     """
-    return max(64, triton.next_power_of_2(width))
+    return max(64, int(triton.next_power_of_2(width)))
 
 
 def mask_arguments(mask: Tensor | None, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
@@ -147,19 +147,20 @@ def cell_lists(
     info = torch.empty(b, h, n, 3, dtype=torch.int32, device=layout.bits.device)
     bits = layout.bits.contiguous()
     block = min(1024, max(16, triton.next_power_of_2(m)))
-    lists_kernel[(b * h * n,)](
-        bits,
-        lists,
-        info,
-        n,
-        m,
-        bits.shape[3],
-        layout.num_queries,
-        layout.num_keys,
-        layout.span or 0,
-        CAUSAL=layout.causal,
-        HAS_SPAN=layout.span is not None,
-        BLOCK=block,
-        num_warps=1 if block <= 256 else 4,
-    )
+    with torch.cuda.device_of(bits):
+        lists_kernel[(b * h * n,)](
+            bits,
+            lists,
+            info,
+            n,
+            m,
+            bits.shape[3],
+            layout.num_queries,
+            layout.num_keys,
+            layout.span or 0,
+            CAUSAL=layout.causal,
+            HAS_SPAN=layout.span is not None,
+            BLOCK=block,
+            num_warps=1 if block <= 256 else 4,
+        )
     return lists, info

@@ -18,7 +18,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from foveal._core.gpu import is_hopper
+from foveal._core.gpu import has_fp8, is_hopper
 from foveal.attention.block_sparse.triton_lists import (
     cell_lists,
     dense_row,
@@ -168,9 +168,10 @@ def sage_kernel(
     STAGES: tl.constexpr,
 ):  # fmt: skip
     """One cell of 64 queries of one head, over its kept key cells in ascending order."""
-    row = n - 1 - tl.program_id(0)  # The longest rows first, where causal.
+    # Not the batch on an axis of its own: only the first axis may be longer than 65535.
+    row = n - 1 - tl.program_id(0) % n  # The longest rows first, where causal.
+    batch = tl.program_id(0) // n
     head = tl.program_id(1)
-    batch = tl.program_id(2)
     bh = (batch * h + head).to(tl.int64)
     bg = (batch * g + head // (h // g)).to(tl.int64)
     index = tl.arange(0, 64)
@@ -364,9 +365,9 @@ def sage_triton(
         q, "q", bits=precision.bits, granularity=precision.granularity, smooth=precision.smooths_q
     )
     fp8 = precision.value_format == "fp8"
-    values = prepared.values.values
-    if not prepared.values.tiled:
-        values = values.to(torch.float16)
+    # Codes may have been made on another chip, or on the CPU.
+    tiled = prepared.values.tiled and has_fp8(q.device)
+    values = prepared.values.values if tiled else prepared.values.by_key().to(torch.float16)
     # The kernel goes by these strides; codes made of a view may have its.
     keys, key_scales, key_mean, values, value_scales, value_mean = (
         None if x is None else x.contiguous()
@@ -387,19 +388,21 @@ def sage_triton(
     small = fp8 and mean is None and kind == 0 and max(d, e) <= 128
     n = num_cells(s)
     k_groups = prepared.keys.scales.shape[3]
-    sage_kernel[(n, h, b)](
-        codes.values, codes.scales, mean, keys, key_scales, plain, key_mean, values, value_scales,
-        value_mean, attn_mask, out, lse, lists, info, skip, *plain.stride()[:3], *strides,
-        *out.stride()[:3], s, t, h, g, n, m, scale * math.log2(math.e), layout.span or 0,
-        D=d, E=e, BD=max(32, triton.next_power_of_2(d)), BE=value_block(e),
-        Q_GROUPS=codes.scales.shape[3], K_GROUPS=k_groups,
-        CAUSAL=layout.causal, HAS_SPAN=layout.span is not None, LISTED=not dense,
-        SMOOTH_Q=mean is not None, CENTERED=prepared.key_mean is not None,
-        V_MEAN=prepared.values.mean is not None, MASK=kind, SKIP=skip is not None,
-        FP8=fp8, EMULATED=fp8 and not prepared.values.tiled,
-        TWO_LEVEL=fp8 and precision.accumulate == "two-level",
-        STAGES=STAGES if max(d, e) <= 128 and (fp8 or mean is None) else 1,
-        num_warps=4,
-        maxnreg=MAX_REGISTERS if small and is_hopper(q.device) else None,
-    )  # fmt: skip
+    with torch.cuda.device_of(q):
+        sage_kernel[(n * b, h)](
+            codes.values, codes.scales, mean, keys, key_scales, plain, key_mean, values,
+            value_scales, value_mean, attn_mask, out, lse, lists, info, skip,
+            *plain.stride()[:3], *strides, *out.stride()[:3], s, t, h, g, n, m,
+            scale * math.log2(math.e), layout.span or 0,
+            D=d, E=e, BD=max(32, triton.next_power_of_2(d)), BE=value_block(e),
+            Q_GROUPS=codes.scales.shape[3], K_GROUPS=k_groups,
+            CAUSAL=layout.causal, HAS_SPAN=layout.span is not None, LISTED=not dense,
+            SMOOTH_Q=mean is not None, CENTERED=prepared.key_mean is not None,
+            V_MEAN=prepared.values.mean is not None, MASK=kind, SKIP=skip is not None,
+            FP8=fp8, EMULATED=fp8 and not tiled,
+            TWO_LEVEL=fp8 and precision.accumulate == "two-level",
+            STAGES=STAGES if max(d, e) <= 128 and (fp8 or mean is None) else 1,
+            num_warps=4,
+            maxnreg=MAX_REGISTERS if small and is_hopper(q.device) else None,
+        )  # fmt: skip
     return out, lse

@@ -25,7 +25,7 @@ class Stopwatch:
         if torch.cuda.is_current_stream_capturing():
             return None
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(device))
         return event
 
     def add(self, name: str, start: Mark, end: Mark) -> None:

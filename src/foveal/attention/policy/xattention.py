@@ -136,7 +136,7 @@ class XAttention(Policy):
         wanted = self._thresholds(h, q.device)
         if self._is_dense(t):
             return BlockLayout.dense(q, k, causal=causal)
-        if self.block == CELL and triton_refusal(q) is None:
+        if self.block == CELL and q.dtype == k.dtype and triton_refusal(q) is None:
             return self._choose_on_gpu(q, k, wanted, causal, scale)
         chunks = self._choose(q, k, wanted, causal, scale)
         return BlockLayout.from_chunks(chunks, num_queries=s, num_keys=t, causal=causal)

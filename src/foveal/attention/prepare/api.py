@@ -70,7 +70,8 @@ def prepare(
 
     Raises:
         ShapeError: `k`, `v` or `k_mean` disagree.
-        ArgumentError: `k` or `v` is not floating point, or `k_mean` is given without `smooth_k`.
+        ArgumentError: `k` or `v` is not floating point, tensors lie on several devices, or
+            `k_mean` is given without `smooth_k`.
         UnsupportedError: `impl="triton"` cannot run on these.
 
     Memory: with "cpu" three fp32 copies of `k`, two of `v`, while it runs; codes take a quarter of
@@ -89,6 +90,13 @@ def prepare(
         raise ArgumentError(
             "prepare: k_mean is given with smooth_k=False, must be None there; drop one of them"
         )
+    for name, x in (("v", v), ("k_mean", k_mean)):
+        if x is not None and x.device != k.device:
+            raise ArgumentError(
+                f"prepare: {name} is on {x.device}, must be on {k.device} as k; move it"
+            )
+    if k_mean is not None:
+        k_mean = k_mean.detach().float()
     check_choice("prepare", "impl", impl, ("auto", "cpu", "triton"))
     if impl == "triton":
         check_triton("prepare", k=k, v=v)
@@ -98,8 +106,6 @@ def prepare(
         return prepare_triton(k, v, precision=precision, k_mean=k_mean)
     if precision.smooth_k and k_mean is None:
         k_mean = k.detach().mean(2, keepdim=True, dtype=torch.float32)
-    elif k_mean is not None:
-        k_mean = k_mean.detach().float()
     keys = quantize_keys(k, bits=precision.bits, granularity=precision.granularity, mean=k_mean)
     values = quantize_values(v, format=precision.value_format, smooth=precision.smooth_v)
     pooled, similarity = _summarize(k, k_mean)

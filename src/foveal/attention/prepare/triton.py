@@ -30,13 +30,13 @@ def stats_kernel(
     D: tl.constexpr, E: tl.constexpr, WIDTH: tl.constexpr, MEAN_K: tl.constexpr,
     ROWS: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
-    """Sum, maximum and minimum per channel of some tokens of K or V (program 0 or 1 of axis 2).
+    """Sum, maximum and minimum per channel of some tokens of K or V (program 0 or 1 of axis 1).
 
     A maximum alone would drop a NaN: times zero, NaN and Inf show up in a sum of their own.
     """
-    part = tl.program_id(0)
-    bg = tl.program_id(1).to(tl.int64)
-    which = tl.program_id(2)
+    part = tl.program_id(0) % num_parts
+    bg = (tl.program_id(0) // num_parts).to(tl.int64)
+    which = tl.program_id(1)
     if MEAN_K or which == 1:
         channel = tl.arange(0, WIDTH)
         width = tl.where(which == 0, D, E)
@@ -57,7 +57,7 @@ def stats_kernel(
             bad += x * 0.0
             high = tl.maximum(high, tl.where(there, x, float("-inf")))
             low = tl.minimum(low, tl.where(there, x, float("inf")))
-        out = ((which * tl.num_programs(1) + bg) * num_parts + part) * WIDTH + channel
+        out = (which * tl.num_programs(0).to(tl.int64) + bg * num_parts + part) * WIDTH + channel
         spoiled = tl.sum(bad, 0)
         tl.store(sums_ptr + out, tl.sum(total, 0) + spoiled)
         tl.store(high_ptr + out, tl.max(high, 0) + spoiled)
@@ -137,20 +137,24 @@ def prepare_triton(
     v_mean, v_scale = None, torch.empty(b, g, 1, e, device=device, dtype=torch.float32)
     if tiled or mean_k:
         k, v = with_unit_stride(k), with_unit_stride(v)
+        if k.dtype != v.dtype:  # `stats_kernel` reads both by one pointer.
+            k, v = k.float(), v.float()
         width, parts = max(16, triton.next_power_of_2(max(d, e))), -(-t // _TOKENS)
         sums, high, low = torch.empty(3, 2, b * g, parts, width, device=device, dtype=torch.float32)
         if precision.smooth_v:
             v_mean = torch.empty(b, g, 1, e, device=device, dtype=torch.float32)
         if mean_k:
             k_mean = torch.empty(b, g, 1, d, device=device, dtype=torch.float32)
-        stats_kernel[(parts, b * g, 2)](
-            k, v, sums, high, low, *k.stride()[:3], *v.stride()[:3], g, t, parts,
-            D=d, E=e, WIDTH=width, MEAN_K=mean_k, ROWS=_ROWS, TOKENS=_TOKENS,
-        )  # fmt: skip
-        finish_kernel[(b * g,)](
-            sums, high, low, k_mean, v_mean, v_scale, t, parts,
-            D=d, E=e, WIDTH=width, MEAN_K=mean_k, MEAN_V=precision.smooth_v, BLOCK=16,
-        )  # fmt: skip
+        with torch.cuda.device_of(k):
+            stats_kernel[(parts * b * g, 2)](
+                k, v, sums, high, low, *k.stride()[:3], *v.stride()[:3], g, t, parts,
+                D=d, E=e, WIDTH=width, MEAN_K=mean_k, ROWS=_ROWS, TOKENS=_TOKENS,
+            )  # fmt: skip
+        with torch.cuda.device_of(k):
+            finish_kernel[(b * g,)](
+                sums, high, low, k_mean, v_mean, v_scale, t, parts,
+                D=d, E=e, WIDTH=width, MEAN_K=mean_k, MEAN_V=precision.smooth_v, BLOCK=16,
+            )  # fmt: skip
     keys, _, pooled, similar = quantize_tokens(
         k,
         "k",

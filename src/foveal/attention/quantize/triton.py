@@ -43,8 +43,8 @@ def codes_kernel(
     MEAN: tl.constexpr, SUMMARY: tl.constexpr,
 ):  # fmt: skip
     """Quantize one cell of 64 tokens. MEAN: 0 none, 1 one per head, 2 that of the cell."""
-    cell = tl.program_id(0)
-    bh = tl.program_id(1).to(tl.int64)
+    cell = tl.program_id(0) % n
+    bh = (tl.program_id(0) // n).to(tl.int64)
     index = tl.arange(0, 64)
     channel = tl.arange(0, BD)
     token = cell * 64 + index
@@ -113,8 +113,8 @@ def values_kernel(
 
     ROUND: Round before the cast, which on compute capability 8.9 goes through a truncated fp16.
     """
-    cell = tl.program_id(0)
-    bg = tl.program_id(1).to(tl.int64)
+    cell = tl.program_id(0) % m
+    bg = (tl.program_id(0) // m).to(tl.int64)
     place = tl.arange(0, 64)
     # Place 4c + 2b + e of each 16 holds key 8b + 2c + e: see `triton_sage._operand_order`.
     key = place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
@@ -176,11 +176,12 @@ def quantize_tokens(
         mean = mean.detach().float().contiguous()
     pooled = torch.empty(b, h, n, d, device=x.device, dtype=torch.float32) if summary else None
     similar = torch.empty(b, h, n, device=x.device, dtype=torch.float32) if summary else None
-    codes_kernel[(n, b * h)](
-        x, mean, codes, scales, pooled, similar, *x.stride()[:3], h, s, n,
-        D=d, BD=max(16, triton.next_power_of_2(d)), LARGEST=float(2 ** (bits - 1) - 1),
-        GROUPING=grouping, MEAN=2 if smooth else 0 if mean is None else 1, SUMMARY=summary,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        codes_kernel[(n * b * h,)](
+            x, mean, codes, scales, pooled, similar, *x.stride()[:3], h, s, n,
+            D=d, BD=max(16, triton.next_power_of_2(d)), LARGEST=float(2 ** (bits - 1) - 1),
+            GROUPING=grouping, MEAN=2 if smooth else 0 if mean is None else 1, SUMMARY=summary,
+        )  # fmt: skip
     return Codes(codes, scales, groups, s), mean if smooth else None, pooled, similar
 
 
@@ -195,9 +196,10 @@ def quantize_values_tiled(
     m = num_cells(t)
     v = with_unit_stride(v)
     codes = torch.empty(b, g, m, e, CELL, dtype=torch.float8_e4m3fn, device=v.device)
-    values_kernel[(m, b * g)](
-        v, scales, mean, codes, *v.stride()[:3], g, t, m,
-        E=e, BE=max(16, triton.next_power_of_2(e)), MEAN=mean is not None,
-        ROUND=not rounds_once(v.device),
-    )  # fmt: skip
+    with torch.cuda.device_of(v):
+        values_kernel[(m * b * g,)](
+            v, scales, mean, codes, *v.stride()[:3], g, t, m,
+            E=e, BE=max(16, triton.next_power_of_2(e)), MEAN=mean is not None,
+            ROUND=not rounds_once(v.device),
+        )  # fmt: skip
     return ValueCodes(codes, scales, mean, t, tiled=True)

@@ -52,9 +52,10 @@ def mass_kernel(
     """
     PER: tl.constexpr = 64 // STRIDE
     WIDTH: tl.constexpr = COLUMNS // PER
-    block = tl.program_id(0)
+    blocks = tl.cdiv(num_rows, ROWS)
+    block = tl.program_id(0) % blocks
+    batch = tl.program_id(0) // blocks
     head = tl.program_id(1)
-    batch = tl.program_id(2)
     bh = (batch * h + head).to(tl.int64)
     local = block * ROWS + tl.arange(0, ROWS)
     row = first + local
@@ -75,7 +76,7 @@ def mass_kernel(
     top = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     # Where this program keeps what is not yet normalized.
-    slot = (bh * tl.num_programs(0) + block) * ROWS + tl.arange(0, ROWS)
+    slot = (bh * blocks + block) * ROWS + tl.arange(0, ROWS)
     tiles = tl.cdiv(num_columns, COLUMNS)
     scratch = scratch_ptr + slot[:, None] * (tiles * WIDTH) + tl.arange(0, WIDTH)[None, :]
     acc = tl.zeros((ROWS, COLUMNS), tl.float32)
@@ -168,20 +169,19 @@ def iter_block_mass_triton(
     for first in range(0, n, step):
         cells = min(step, n - first)
         rows = -(-(min(s, (first + cells) * CELL) - first * CELL) // stride)
-        grid = (-(-rows // size), h, b)
-        scratch = torch.empty(
-            b * h * grid[0] * size, tiles * columns // per, device=q.device, dtype=torch.float32
-        )
-        tops = torch.empty(b * h * grid[0] * size, tiles, device=q.device, dtype=torch.float32)
+        slots = b * h * -(-rows // size) * size
+        scratch = torch.empty(slots, tiles * columns // per, device=q.device, dtype=torch.float32)
+        tops = torch.empty(slots, tiles, device=q.device, dtype=torch.float32)
         mass = torch.zeros(b, h, cells, m, device=q.device, dtype=torch.float32)
-        mass_kernel[grid](
-            q, k, scratch, tops, mass, *q.stride()[:3], *k.stride()[:3], h, g, s, t,
-            first * per, rows, -(-t // stride), cells, m, scale * 1.4426950408889634,
-            D=d, BD=max(16, triton.next_power_of_2(d)), STRIDE=stride, CAUSAL=causal,
-            ALTERNATE=alternate, RAGGED=bool(s % stride or t % stride), ROWS=size,
-            COLUMNS=columns, PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32",
-            STAGES=stages, num_warps=warps,
-        )  # fmt: skip
+        with torch.cuda.device_of(q):
+            mass_kernel[(slots // size // h, h)](
+                q, k, scratch, tops, mass, *q.stride()[:3], *k.stride()[:3], h, g, s, t,
+                first * per, rows, -(-t // stride), cells, m, scale * 1.4426950408889634,
+                D=d, BD=max(16, triton.next_power_of_2(d)), STRIDE=stride, CAUSAL=causal,
+                ALTERNATE=alternate, RAGGED=bool(s % stride or t % stride), ROWS=size,
+                COLUMNS=columns, PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32",
+                STAGES=stages, num_warps=warps,
+            )  # fmt: skip
         yield first, mass
 
 
@@ -191,8 +191,8 @@ def select_kernel(
     CAUSAL: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Keep the forced cells of one row and the heaviest others, as bits."""
-    row = tl.program_id(0)
-    bh = tl.program_id(1).to(tl.int64)
+    row = tl.program_id(0) % rows
+    bh = (tl.program_id(0) // rows).to(tl.int64)
     cell = tl.arange(0, WIDTH)
     inside = cell < m
     mass = tl.load(mass_ptr + (bh * rows + row) * m + cell, mask=inside, other=0.0)
@@ -266,8 +266,9 @@ def select_cells(
     forced = forced.contiguous().view(torch.uint8)
     for first, mass in chunks:
         rows = mass.shape[2]
-        select_kernel[(rows, batch * h)](
-            mass, forced, threshold, bits, h, rows, first, n, m, bits.shape[3], num_queries,
-            num_keys, CAUSAL=causal, WIDTH=width, num_warps=1 if width <= 512 else 4,
-        )  # fmt: skip
+        with torch.cuda.device_of(mass):
+            select_kernel[(rows * batch * h,)](
+                mass, forced, threshold, bits, h, rows, first, n, m, bits.shape[3], num_queries,
+                num_keys, CAUSAL=causal, WIDTH=width, num_warps=1 if width <= 512 else 4,
+            )  # fmt: skip
     return bits
