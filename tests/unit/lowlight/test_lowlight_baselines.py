@@ -254,6 +254,24 @@ def test_pyramids_collapse_to_the_picture(height: int, width: int, levels: int) 
     assert torch.allclose(collapse(laplacian_pyramid(x, levels)), x, atol=1e-12)
 
 
+def test_pyramids_halve_and_double_by_the_binomial_filter() -> None:
+    x = torch.rand(1, 1, 20, 31, dtype=torch.float64)
+    taps = np.array([1, 4, 6, 4, 1]) / 16
+
+    def blur(picture: np.ndarray, mode: str) -> np.ndarray:
+        rows = ndimage.correlate1d(picture, taps, axis=0, mode=mode)
+        return ndimage.correlate1d(rows, taps, axis=1, mode=mode)
+
+    lost, small = laplacian_pyramid(x, 2)
+    halved = blur(x[0, 0].numpy(), "nearest")[::2, ::2]
+    assert np.abs(small[0, 0].numpy() - halved).max() < 1e-12
+    zeros = np.zeros((20, 32))
+    zeros[::2, ::2] = halved
+    doubled = 4 * blur(zeros, "constant")[:, :31]
+    difference = np.abs(x[0, 0].numpy() - doubled - lost[0, 0].numpy())
+    assert difference[2:-2, 2:-2].max() < 1e-12
+
+
 def test_a_flat_picture_loses_nothing_by_halving() -> None:
     pyramid = laplacian_pyramid(torch.full((1, 1, 21, 34), 0.7), 4)
     assert all(lost.abs().max() < 1e-6 for lost in pyramid[:-1])

@@ -12,7 +12,7 @@ from foveal.lowlight.batches import widened
 from foveal.lowlight.concave_curve import ConcaveCurve
 from foveal.lowlight.ensemble import ENSEMBLE, reciprocal_curve
 
-_HALVINGS = 40
+_HALVINGS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Gamma:
 class TargetGamma:
     """x^gamma with, for each picture, the gamma that gives a wanted mean.
 
-    The mean falls with gamma, so gamma is found by halving the interval of its logarithm, 40 times.
+    The mean falls with gamma, so gamma is found by halving the interval of its logarithm, 24 times.
 
     Attributes:
         target: Wanted mean of the coded values of all channels, in (0, 1).

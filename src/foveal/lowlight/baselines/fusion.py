@@ -14,31 +14,44 @@ from foveal.lowlight.baselines.protocol import check_option
 from foveal.lowlight.batches import widened
 
 _SPREAD = 0.2
-_TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
-def _filter(x: Tensor, gain: float) -> Tensor:
-    """Binomial filter of five taps in both directions; two pixels a side are lost."""
-    taps = torch.tensor(_TAPS, device=x.device, dtype=x.dtype) * gain
-    kernel = taps.repeat(x.shape[1], 1, 1, 1)
-    x = F.conv2d(x, kernel.transpose(2, 3), groups=x.shape[1])
-    return F.conv2d(x, kernel, groups=x.shape[1])
+def _half(x: Tensor, dim: int) -> Tensor:
+    """Blur along one side with the taps (1, 4, 6, 4, 1) / 16, and keep every second pixel."""
+    count = -(-x.shape[dim] // 2)
+    x = _pad(x, dim, 2)
+    a, b, c, d, e = (_every_second(x, dim, at, count) for at in range(5))
+    return (a + 4 * b + 6 * c + 4 * d + e) / 16
+
+
+def _double(x: Tensor, dim: int, size: int) -> Tensor:
+    """Put zeros between the pixels of one side, and blur with twice those taps."""
+    count = x.shape[dim]
+    x = _pad(x, dim, 1)
+    before, here, after = (x.narrow(dim, at, count) for at in range(3))
+    even, odd = (before + 6 * here + after) / 8, (here + after) / 2
+    return torch.stack([even, odd], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, size)
+
+
+def _pad(x: Tensor, dim: int, by: int) -> Tensor:
+    sides = (0, 0, by, by) if dim == 2 else (by, by, 0, 0)
+    return F.pad(x, sides, mode="replicate")
+
+
+def _every_second(x: Tensor, dim: int, start: int, count: int) -> Tensor:
+    part = slice(start, start + 2 * count - 1, 2)
+    return x[:, :, part] if dim == 2 else x[..., part]
 
 
 def _up(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Double the size: zeros between the pixels, then the filter with twice the gain a side."""
-    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    big = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
-    big[:, :, ::2, ::2] = x
-    return _filter(big, 2.0)[:, :, : size[0], : size[1]]
+    return _double(_double(x, 2, size[0]), 3, size[1])
 
 
 def gaussian_pyramid(x: Float[Tensor, "b c h w"], levels: int) -> list[Tensor]:
     """Return `x` and its halves, blurred before each halving."""
     pyramid = [x]
     for _ in range(levels - 1):
-        padded = F.pad(pyramid[-1], (2, 2, 2, 2), mode="replicate")
-        pyramid.append(_filter(padded, 1.0)[:, :, ::2, ::2])
+        pyramid.append(_half(_half(pyramid[-1], 2), 3))
     return pyramid
 
 
