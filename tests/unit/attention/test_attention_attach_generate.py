@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import itertools
+import pickle
 
 import pytest
 import torch
@@ -136,7 +137,13 @@ def test_loss_is_measured_on_as_many_rows_as_asked():
     with attach(model, policy=SPARSE, loss_rows=100) as some:
         model(ids)
     assert all_rows.receipt.loss == pytest.approx(some.receipt.loss, rel=0.3)
-    assert "1000 sampled" in all_rows.receipt.loss_metric
+    length = ids.shape[1]
+    assert f"error of {length} sampled query rows" in all_rows.receipt.loss_metric
+    assert f"error of {min(100, length)} sampled query rows" in some.receipt.loss_metric
+    with attach(model, policy=SPARSE, loss_rows=100) as several:
+        model(ids)
+        model(ids[:, :80])
+    assert f"error of 80 to {min(100, length)} sampled" in several.receipt.loss_metric
 
 
 # --- autocast, gradients, inference mode ---------------------------------------------------------
@@ -355,3 +362,29 @@ def test_a_model_that_declares_no_sdpa_is_refused_by_name():
     ):
         pass
     assert "foveal" not in transformers.AttentionInterface._global_mapping
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@torch.no_grad()
+def test_a_copy_made_inside_is_free_of_us(copied):
+    model, ids = build(), prompt()["input_ids"]
+    wanted = model(ids).logits
+    with attach(model, policy=SPARSE) as handle:
+        sparse = model(ids).logits
+        calls = handle.receipt.details["calls"]
+        with attach(model, policy=SPARSE) as inner:
+            other = copied(model)
+            model(ids)
+        torch.testing.assert_close(other(ids).logits, wanted)
+        torch.testing.assert_close(
+            copied(model.model.layers[0]).state_dict(), model.model.layers[0].state_dict()
+        )
+        assert torch.equal(model(ids).logits, sparse)
+        assert inner.receipt.details["calls"] == calls
+    assert handle.receipt.details["calls"] == 2 * calls
+    assert not torch.equal(sparse, wanted)
+    torch.testing.assert_close(other(ids).logits, wanted)
+    for one, first in zip(other.modules(), model.modules(), strict=True):
+        assert vars(one).keys() == vars(first).keys()
+    assert other.config._attn_implementation == model.config._attn_implementation != "foveal"
+    assert other.model.config is other.config

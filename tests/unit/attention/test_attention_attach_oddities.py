@@ -89,20 +89,63 @@ def test_rows_that_see_no_key_under_a_finite_mask_average_the_values(dtype):
     torch.testing.assert_close(found, wanted, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_a_copy_made_inside_computes_alike_and_counts_nowhere(copied):
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_module_in_two_blocks_attention_is_that_of_torch(fails):
+    block, (q, k, v) = OneAttention(), tensors()
+    wanted = block(q, k, v)
+    with attach(block, policy=SPARSE) as outer:
+        block(q, k, v)
+        with attach(block, policy=SPARSE) as inner:
+            block(q, k, v)
+            if fails:
+                with pytest.raises(RuntimeError):
+                    block(q, k[..., :3], v)
+            found = F.scaled_dot_product_attention(q, k, v)  # of nobody's module
+        beside = F.scaled_dot_product_attention(q, k, v)
+    assert torch.equal(found, wanted)
+    assert torch.equal(beside, wanted)
+    assert outer.receipt.details["calls"] == 1
+    assert inner.receipt.details["calls"] == 1 + fails
+
+
+COPIES = [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+
+
+def users_hook(module, args):
+    """Stand for a hook of somebody else."""
+
+
+@pytest.mark.parametrize("copied", COPIES)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_copy_made_inside_is_free_of_us(copied, nested):
     model, full = nn.ModuleList([OneAttention(), OneAttention()]), tensors()
+    model[0].register_forward_pre_hook(users_hook)
+    model[0].note = "kept"
+    wanted = [block(*full) for block in model]
     with attach(model, policy=SPARSE) as handle:
-        wanted = [block(*full) for block in model]
-        other = copied(model)
+        sparse = [block(*full) for block in model]
+        if nested:
+            with attach(model[0], policy=SPARSE):
+                model[0](*full)
+                other = copied(model)
+        else:
+            other = copied(model)
         found = [block(*full) for block in other]
+        again = [block(*full) for block in model]
     assert all(torch.equal(x, y) for x, y in zip(found, wanted, strict=True))
-    assert handle.receipt.details["calls"] == 2
-    hook = next(iter(other[0]._forward_pre_hooks.values()))
-    (site,) = hook.args
-    assert site.plan.ledger is None
-    # Iterators of itertools cannot be copied from Python 3.14 on.
-    assert not any(type(x).__module__ == "itertools" for x in vars(site).values())
+    assert all(torch.equal(x, y) for x, y in zip(again, sparse, strict=True))
+    assert not torch.equal(sparse[0], wanted[0])
+    assert handle.receipt.details["calls"] == 4
+    for one, first in zip(other, model, strict=True):
+        assert vars(one).keys() == vars(first).keys()
+        assert [*one._forward_pre_hooks.values()] == [*first._forward_pre_hooks.values()]
+        assert not one._forward_hooks
+        assert not one._forward_hooks_always_called
+    assert other[0].note == "kept"
+    with attach(other, policy=SPARSE) as second:  # and can be attached itself
+        assert all(torch.equal(x(*full), y) for x, y in zip(other, sparse, strict=True))
+    assert second.receipt.details["calls"] == 2
+    assert all("__reduce_ex__" not in vars(x) for x in (*model, *other))
 
 
 def test_a_loss_that_is_not_finite_names_its_layers():

@@ -166,6 +166,7 @@ def _sparse(
             if plan.loss_rows:
                 seed = plan.seed + ledger.calls
                 rows = sample_rows(rule.num_queries, plan.loss_rows, seed, q.device)
+                ledger.rows.add(len(rows))
                 loss = sampled_loss(
                     q, k, v, out, rule, rows=rows, scale=scale, mask=mask, sink=sink
                 )

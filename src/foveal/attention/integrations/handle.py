@@ -58,7 +58,10 @@ class Handle:
                 "what these layers are given, or attach with loss_rows=0 for a receipt without it"
             )
         loss = sum(losses.values()) / len(losses) if losses else None
-        metric = f"relative L2 error of {plan.loss_rows} sampled query rows"
+        # A shorter prompt has fewer rows; where everything went dense, none was looked at.
+        looked = ledger.rows or {plan.loss_rows}
+        rows = " to ".join(str(x) for x in sorted({min(looked), max(looked)}))
+        metric = f"relative L2 error of {rows} sampled query rows"
         seconds = {f"{x}_seconds": ledger.watch.seconds(x) for x in ("select", "attend", "measure")}
         return Receipt(
             stage="attention",

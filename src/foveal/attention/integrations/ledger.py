@@ -60,6 +60,7 @@ class Ledger:
 
     Attributes:
         dense: Calls that went dense, by reason.
+        rows: How many query rows the measurements of a loss looked at.
         impls: Prefills by implementation.
         calls: Calls of any kind.
         watch: Seconds by "select", "attend" and "measure".
@@ -67,6 +68,7 @@ class Ledger:
     """
 
     dense: Counter[str] = field(default_factory=Counter[str])
+    rows: set[int] = field(default_factory=set[int])
     impls: Counter[str] = field(default_factory=Counter[str])
     calls: int = 0
     watch: Stopwatch = field(default_factory=Stopwatch)

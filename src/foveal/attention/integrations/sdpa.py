@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from foveal.attention.integrations.call import dense, is_inside, prefill
+from foveal.attention.integrations.copies import guard, release
 from foveal.attention.integrations.site import Order, Plan, Site
 from foveal.attention.integrations.visible import Rule
 from foveal.errors import ArgumentError
@@ -251,13 +252,17 @@ def hooked(chosen: dict[str, nn.Module], plan: Plan) -> Generator[list[Site]]:
     sites = [Site(plan, name or WHOLE, type(x).__name__, -1, order) for name, x in chosen.items()]
     try:
         for site, module in zip(sites, chosen.values(), strict=True):
+            guard(module)
             hooks.append(module.register_forward_pre_hook(functools.partial(_enter, site)))
             leave = functools.partial(_leave, site)
-            hooks.append(module.register_forward_hook(leave, always_call=True))
+            # Before those of blocks around this one: the mode entered last is left first.
+            hooks.append(module.register_forward_hook(leave, prepend=True, always_call=True))
         yield sites
     finally:
         for hook in hooks:
             hook.remove()
+        for module in chosen.values():
+            release(module)
         stack = _stack()
         while stack and stack[-1].site in sites:  # KeyboardInterrupt passes hooks by
             stack[-1].__exit__(None, None, None)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from foveal._core.lazy import require
 from foveal.attention.integrations.call import attend_to_all, dense, prefill
+from foveal.attention.integrations.copies import SITE, guard, release
 from foveal.attention.integrations.masks import MaskRule, foveal_mask
 from foveal.attention.integrations.site import Order, Plan, Site
 from foveal.attention.integrations.visible import Rule
@@ -30,9 +31,6 @@ from foveal.errors import UnsupportedError
 
 NAME = "foveal"
 """The name under which attention is registered with transformers."""
-
-_SITE = "_foveal_site"
-"""Attribute of an attached module that says to whom it belongs."""
 
 _REFUSED = (
     "softcap",
@@ -71,7 +69,7 @@ def foveal_attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attend for a transformers module, by the plan that it is attached to."""
-    kind, site = type(module).__name__, vars(module).get(_SITE)
+    kind, site = type(module).__name__, vars(module).get(SITE)
     if not isinstance(site, Site):
         site = Site(_default, "", kind, layer=int(getattr(module, "layer_idx", 0) or 0))
     for name in _REFUSED:
@@ -315,7 +313,7 @@ def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[S
             for path, module in model.named_modules():
                 layer = getattr(module, "layer_idx", None)
                 name = ".".join(x for x in (prefix, path) if x)
-                outer = vars(module).get(_SITE)
+                outer = vars(module).get(SITE)
                 site = Site(
                     plan,
                     name or type(module).__name__,
@@ -326,7 +324,8 @@ def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[S
                     {k: x for k, x in vars(module).items() if isinstance(x, PreTrainedConfig)},
                 )
                 held.append((module, site))
-                vars(module)[_SITE] = site
+                vars(module)[SITE] = site
+                guard(module)
                 for key, value in site.before.items():
                     setattr(module, key, copy.deepcopy(value, copies))
             cast("PreTrainedModel", model).set_attn_implementation(NAME)  # see is_ours
@@ -335,18 +334,19 @@ def attached(model: nn.Module, plan: Plan, prefix: str = "") -> Generator[list[S
         with _lock:
             for module, site in held:
                 _take_out(module, site)
+                release(module)
         _leave()
 
 
 def _take_out(module: nn.Module, site: Site) -> None:
     """Put the configs of a module back; where a newer `attach` holds it, let that one do so."""
-    newest: Site | None = vars(module).get(_SITE)
+    newest: Site | None = vars(module).get(SITE)
     if newest is site:
         for key, value in site.before.items():
             setattr(module, key, value)
-        vars(module)[_SITE] = site.outer
+        vars(module)[SITE] = site.outer
         if site.outer is None:
-            del vars(module)[_SITE]
+            del vars(module)[SITE]
     while newest is not None and newest.outer is not site:
         newest = newest.outer
     if newest is not None:
