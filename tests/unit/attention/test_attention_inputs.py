@@ -136,3 +136,28 @@ def test_added_masks_leave_no_query_blind(least, precision) -> None:
     bias = torch.randn(1, 4, 256, 256)
     kept = choose_cells(q, k, policy, causal=True, scale=None, attn_mask=bias)
     assert torch.equal(kept.bits, policy.layout(q, k).bits)
+
+
+@pytest.mark.parametrize("policy", [None, Window(sink=9999)], ids=["none", "window"])
+@pytest.mark.parametrize("d_value", [32, 24])
+def test_gradients_of_rows_that_an_additive_mask_hides_wholly(policy, d_value) -> None:
+    """Their weights are equal, 1 / t each; exp(logits - lse) would make each of them 1."""
+    q, k, v = inputs(100, 150, h=2, g=2)
+    v = v[..., :d_value].contiguous()
+    mask = torch.zeros(1, 1, 100, 150)
+    mask[:, :, 3:20] = -3e38
+    mask[:, :, 40:, 64:] = -3e38
+    seen = torch.arange(150) <= torch.arange(100)[:, None] + 50
+    found, wanted = ([x.clone().requires_grad_() for x in (q, k, v)] for _ in range(2))
+    direction = torch.randn(2, 2, 100, d_value, generator=torch.Generator().manual_seed(1))
+    out, lse = attend(*found, policy=policy, attn_mask=mask, return_lse=True, impl="cpu")
+    hidden = mask.masked_fill(~seen, -torch.inf)
+    # Not torch's fused attention, which is wrong in this by a factor of t (torch 2.13, CPU).
+    weights = torch.softmax(wanted[0] @ wanted[1].mT / 32**0.5 + hidden, -1)
+    exact = weights @ wanted[2]
+    torch.testing.assert_close(out, exact)
+    assert bool(lse[:, :, 3:20].isfinite().all())
+    (out * direction).sum().backward()
+    (exact * direction).sum().backward()
+    for x, y in zip(found, wanted, strict=True):
+        torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-5)

@@ -42,6 +42,7 @@ def block_sparse_backward(
     delta = (grad.to(exact) * out.to(exact)).sum(-1, keepdim=True) - grad_lse.to(exact)[..., None]
     rows_delta = to_cells(delta)
     rows_lse = to_cells(lse.to(exact).masked_fill(lse.isneginf(), math.inf)[..., None])
+    added = attn_mask is not None and attn_mask.dtype != torch.bool
     grad_q = torch.zeros_like(rows_q)
     grad_k, grad_v = torch.zeros_like(cells_k), torch.zeros_like(cells_v)
     cut = CutCells.of(layout)
@@ -56,7 +57,12 @@ def block_sparse_backward(
             bias = cell_bias(batch, layout, cut, attn_mask)
             if bias is not None:
                 logits += bias
-            weights = logits.sub_(rows_lse[batch.rows]).exp_()
+            if added:
+                # Not exp(logits - lse): beside a mask of -3e38 the number of keys is lost in lse.
+                weights = torch.softmax(logits, -1)
+                weights.masked_fill_(rows_lse[batch.rows].isposinf(), 0.0)
+            else:
+                weights = logits.sub_(rows_lse[batch.rows]).exp_()
             by_value = torch.bmm(weights.transpose(1, 2), do)
             grad_v.index_add_(0, index, by_value.view(-1, CELL, width))
             by_logit = torch.bmm(do, values.transpose(1, 2))
