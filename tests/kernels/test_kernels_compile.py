@@ -17,7 +17,7 @@ from foveal.attention.prepare import triton as by_prepare
 from foveal.attention.quantize import triton as by_quantize
 from foveal.attention.score import triton as by_score
 
-CHIPS = [80, 89, 90]
+CHIPS = [80, 89, 90, 120]
 TYPES = {"fp16": "*fp16", "bf16": "*bf16", "fp32": "*fp32"}
 SAGE = {
     "D": 128, "E": 128, "BD": 128, "BE": 128, "Q_GROUPS": 32, "K_GROUPS": 4, "CAUSAL": True,
@@ -93,7 +93,7 @@ def _usage(kernel: Any, folder: Path) -> dict[str, int]:
     return {name: int(size) for name, size in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", told)}
 
 
-@pytest.mark.parametrize("chip", [*CHIPS, 120])
+@pytest.mark.parametrize("chip", CHIPS)
 def test_the_quantized_kernel_compiles(chip):
     emulated = chip < 89
     ptx = _sage(chip, **({"EMULATED": True} if emulated else {})).asm["ptx"]
