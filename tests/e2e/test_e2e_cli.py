@@ -365,11 +365,13 @@ def test_bench_lowlight_goes_on_where_it_stopped(cli, tmp_path) -> None:
         write_image(folder / f"{i}.png", photo)
     out = tmp_path / "table.json"
     options = ["-o", f"photos={folder}", "-o", "most=2", "-o", "draws=1", "-o", "device=cpu"]
+    options += ["-o", "baselines=clahe,random-curve"]
     code, text, err = cli("bench", "lowlight", *options, "--out", out)
     assert code == 0, err
     assert "any reciprocal right" in text
     whole = json.loads(out.read_text())
     assert len({tuple(r["triple"]) for r in whole["rows"]}) == 5
+    assert {"clahe", "random-curve", "untouched"} <= {r["method"] for r in whole["rows"]}
     first = tuple(whole["rows"][0]["triple"])
     part = {**whole, "rows": [r for r in whole["rows"] if tuple(r["triple"]) == first]}
     out.write_text(json.dumps(part))
@@ -378,6 +380,11 @@ def test_bench_lowlight_goes_on_where_it_stopped(cli, tmp_path) -> None:
     assert json.loads(text)["rows"] == whole["rows"]
     code, _, err = cli("bench", "lowlight", *options, "-o", "seed=1", "--out", out)
     assert (code, "other options" in err) == (2, True)
-    for bad, words in (("draws=0", "draws is 0"), ("teacher=eye", "name is 'eye'")):
+    for bad, words in (
+        ("draws=0", "draws is 0"),
+        ("teacher=eye", "name is 'eye'"),
+        ("baselines=magic", "name is 'magic'"),
+        ("baselines=sci", "sci"),  # not trained yet
+    ):
         code, _, err = cli("bench", "lowlight", *options, "-o", bad)
         assert (code, err.count("\n"), words in err) == (2, 1, True)

@@ -23,6 +23,7 @@ class LowlightOptions:
         photos: Folder of daylight photographs; empty: the packaged ones of the evaluation split.
         teacher: A recogniser of `foveal.teachers.registry`.
         curves: Curves to judge: names of packaged weights or files.
+        baselines: Enhancers to compare with, of `foveal.lowlight.baselines.BASELINES`.
         most: Photographs, or crops of a classifier's photographs, at most.
         shorter_side: In pixels, to which larger photographs are made smaller first.
         draws: Noise draws a picture.
@@ -33,6 +34,7 @@ class LowlightOptions:
     photos: str = ""
     teacher: str = "efficientnet-lite0"
     curves: str = "sacc-efficientnet-lite0"
+    baselines: str = "target-gamma,clahe,lime,fusion,random-curve"
     most: int = 300
     shorter_side: int = 512
     draws: int = 5
@@ -45,7 +47,7 @@ def bench_lowlight(options: LowlightOptions, out: Path | None, as_json: bool) ->
     import torch
 
     from foveal.data.sensor_noise import TRIPLES
-    from foveal.lowlight import ConcaveCurve
+    from foveal.lowlight import ConcaveCurve, baselines
     from foveal.lowlight.evaluate import disjoint_crops, evaluate, is_detector
     from foveal.teachers import registry
 
@@ -69,8 +71,9 @@ def bench_lowlight(options: LowlightOptions, out: Path | None, as_json: bool) ->
         for name in options.curves.split(",")
         if name.strip()
     }
-    torch.manual_seed(options.seed)
-    methods["random curve"] = ConcaveCurve().eval().requires_grad_(False).to(device)
+    for name in filter(None, (x.strip() for x in options.baselines.split(","))):
+        made = baselines.make(name)
+        methods[name] = made.to(device) if isinstance(made, torch.nn.Module) else made
     teacher = registry.load(options.teacher).to(device)
     photos = _photos(options.photos, options.shorter_side)
     if is_detector(teacher):

@@ -5,6 +5,7 @@ mine = lowlight.align(my_frozen_model, dark=night_images)
 """
 
 from foveal._core.media import read_image, write_image
+from foveal.lowlight import baselines, metrics
 from foveal.lowlight.adaptation import adapt
 from foveal.lowlight.alignment import align, alignment_loss
 from foveal.lowlight.alignment_state import AlignmentStep
@@ -51,6 +52,7 @@ __all__ = [
     "apply_curve",
     "apply_table",
     "auto",
+    "baselines",
     "bound",
     "closed_form",
     "couple",
@@ -69,6 +71,7 @@ __all__ = [
     "integrate",
     "judge",
     "lookup_table",
+    "metrics",
     "predict_clip_curve",
     "preview",
     "pseudo_labels",
