@@ -145,7 +145,28 @@ def test_a_copy_made_inside_is_free_of_us(copied, nested):
     with attach(other, policy=SPARSE) as second:  # and can be attached itself
         assert all(torch.equal(x(*full), y) for x, y in zip(other, sparse, strict=True))
     assert second.receipt.details["calls"] == 2
-    assert all("__reduce_ex__" not in vars(x) for x in (*model, *other))
+    assert all("__getstate__" not in vars(x) for x in (*model, *other))
+
+
+class CopiesItself(OneAttention):
+    def __deepcopy__(self, memo):
+        found = CopiesItself()
+        found.__dict__ = copy.deepcopy(self.__dict__)
+        return found
+
+
+def test_shallow_copies_and_classes_that_copy_themselves():
+    full = tensors()
+    plain, own = OneAttention(), CopiesItself()
+    wanted = plain(*full)
+    with attach(nn.ModuleList([plain, own]), policy=SPARSE):
+        for block in (plain, own):
+            assert not torch.equal(block(*full), wanted)
+        shallow, itself = copy.copy(plain), copy.deepcopy(own)
+    assert torch.equal(shallow(*full), wanted)
+    assert isinstance(itself, CopiesItself)
+    shallow.note = "new"
+    assert copy.deepcopy(shallow).note == "new"
 
 
 def test_a_loss_that_is_not_finite_names_its_layers():

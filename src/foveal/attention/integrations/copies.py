@@ -10,41 +10,41 @@ from foveal.attention.integrations.site import Site
 SITE = "_foveal_site"
 """Attribute of an attached module of transformers that says to whom it belongs."""
 
-_REDUCE = "__reduce_ex__"
+_STATE = "__getstate__"
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _CALLED = "_forward_hooks_always_called"
 
 
 def guard(module: nn.Module) -> None:
-    """See to it that `copy.deepcopy` and `pickle` leave our attributes and hooks out.
+    """See to it that `copy` and `pickle` leave our attributes and hooks out.
 
-    Both ask an object itself how it is put together, and would otherwise take along what is only
-    there for the length of a block.
+    Both ask an object itself what it holds, and would otherwise take along what is only there for
+    the length of a block. Classes with a `__deepcopy__` of their own are left alone: some copy
+    everything that they hold, also what refers to themselves, and would not come to an end.
     """
-    vars(module)[_REDUCE] = functools.partial(_reduce, module)
+    if not hasattr(type(module), "__deepcopy__"):
+        vars(module)[_STATE] = functools.partial(_state, module)
 
 
 def release(module: nn.Module) -> None:
     """Undo `guard` if nothing of us is left in the module."""
     held = vars(module)
     if SITE not in held and not any(_is_ours(x) for name in _HOOKS for x in held[name].values()):
-        held.pop(_REDUCE, None)
+        held.pop(_STATE, None)
 
 
 def _is_ours(hook: object) -> bool:
     return isinstance(hook, functools.partial) and any(isinstance(x, Site) for x in hook.args)
 
 
-def _reduce(module: nn.Module, protocol: int) -> Any:
-    """Return what `module.__reduce_ex__` does, without us."""
-    found = type(module).__reduce_ex__(module, protocol)
-    if isinstance(found, str) or len(found) < 3 or not isinstance(found[2], dict):
-        return found  # of a class that puts itself together
-    return (*found[:2], _without_us(found[2]), *found[3:])
+def _state(module: nn.Module) -> Any:
+    """Return what `module` holds, without us."""
+    found: Any = type(module).__getstate__(module)
+    return _without_us(found) if isinstance(found, dict) else found
 
 
 def _without_us(state: dict[str, Any]) -> dict[str, Any]:
-    state = {key: value for key, value in state.items() if key != _REDUCE}
+    state = {key: value for key, value in state.items() if key != _STATE}
     site: Site | None = state.pop(SITE, None)
     while site is not None:  # the outermost knows what was there at first
         state.update(site.before)
