@@ -22,6 +22,7 @@ WRONG_TYPES := \
   tests/unit/lowlight/test_lowlight_curve.py::test_strength_and_errors \
   tests/unit/lowlight/test_lowlight_curve_paths.py::test_arguments_are_named \
   tests/unit/lowlight/test_lowlight_curve_export.py::test_wrong_shapes_are_named \
+  tests/unit/lowlight/test_lowlight_align.py::test_an_unknown_method_is_named \
   tests/unit/lowlight/test_lowlight_regimes.py::test_regimes_wrong_shapes_and_types \
   tests/unit/lowlight/test_lowlight_denoise.py::test_denoise_wrong_shapes_and_types \
   tests/unit/lowlight/test_lowlight_baselines.py::test_baselines_wrong_shapes_and_types \

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeGuard
+from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from foveal.data.sensor_noise import TRIPLES, Shot, shoot
 from foveal.errors import ArgumentError
 from foveal.lowlight.ensemble import ENSEMBLE, reciprocal_curve
 from foveal.stats import Interval, paired_bootstrap
-from foveal.teachers import Detections, Detector, Teacher
+from foveal.teachers import Detections
 from foveal.teachers.protocol import box_overlap
 
 Brighten: TypeAlias = Callable[[Tensor], Tensor]
@@ -23,6 +23,28 @@ THRESHOLD = 0.3
 UNTOUCHED = "untouched"
 BEST_FIXED = "best fixed reciprocal, chosen in hindsight"
 CEILING = "any reciprocal right, picture by picture"
+
+
+@runtime_checkable
+class Namer(Protocol):
+    """Names what a picture shows; every vision teacher does."""
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Bring images (b, 3, height, width) into the form that it takes."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        ...
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """Finds things in pictures of any size."""
+
+    def detect(self, images: Tensor, *, threshold: float = 0.3) -> list[Detections]:
+        """Return the things of each of the images (b, 3, height, width)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +113,7 @@ def disjoint_crops(
 
 
 def evaluate(
-    teacher: Teacher | Detector,
+    teacher: Namer | Finder,
     pictures: Sequence[Float[Tensor, "3 height width"]],
     groups: Sequence[int],
     methods: Mapping[str, Brighten],
@@ -186,11 +208,12 @@ def _reciprocal(a: float) -> Brighten:
     return lambda x: reciprocal_curve(x, a)
 
 
-def is_detector(teacher: Teacher | Detector) -> TypeGuard[Detector]:
+def is_detector(teacher: Namer | Finder) -> TypeGuard[Finder]:
     """Return whether the teacher answers in boxes."""
-    return hasattr(teacher, "detect")
+    return isinstance(teacher, Finder)
 
 
+@runtime_checkable
 class _Judge(Protocol):
     """Compares answers; what a day's answer is, it knows itself."""
 
@@ -207,14 +230,14 @@ class _Judge(Protocol):
         ...
 
 
-def _judge_of(teacher: Teacher | Detector) -> _Judge:
-    return _Boxes(teacher) if is_detector(teacher) else _Classes(teacher)
+def _judge_of(teacher: Namer | Finder) -> _Judge:
+    return _Boxes(teacher) if isinstance(teacher, Finder) else _Classes(teacher)
 
 
 class _Classes:
     """The top class of the day, and whether it is that of the night."""
 
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: Namer) -> None:
         self._teacher = teacher
 
     def day(self, picture: Tensor) -> int:
@@ -233,7 +256,7 @@ class _Classes:
 class _Boxes:
     """The boxes of the day, and which are found again."""
 
-    def __init__(self, teacher: Detector) -> None:
+    def __init__(self, teacher: Finder) -> None:
         self._teacher = teacher
 
     def day(self, picture: Tensor) -> Detections:

@@ -118,10 +118,8 @@ class JigsawHead(nn.Module):
         self.order = nn.ModuleList(nn.Linear(_WIDTH * GRID**2, num_permutations) for _ in channels)
         self.turns = nn.ModuleList(nn.Conv2d(_WIDTH, 4, 1) for _ in channels)
 
-    def forward(
-        self, levels: Sequence[Float[Tensor, "b c h w"]]
-    ) -> list[tuple[Float[Tensor, "b permutations"], Float[Tensor, "b 4 9"]]]:
-        """Return logits of the permutation and of each place's turn, per level."""
+    def forward(self, levels: Sequence[Float[Tensor, "b _ _ _"]]) -> list[tuple[Tensor, Tensor]]:
+        """Return logits of the permutation, (b, permutations), and of turns, (b, 4, 9), a level."""
         answers: list[tuple[Tensor, Tensor]] = []
         for x, branch, order, turns in zip(
             levels, self.branches, self.order, self.turns, strict=True
@@ -132,7 +130,7 @@ class JigsawHead(nn.Module):
 
     def loss(
         self,
-        levels: Sequence[Float[Tensor, "b c h w"]],
+        levels: Sequence[Float[Tensor, "b _ _ _"]],
         label: Int64[Tensor, "b"],
         turns: Int64[Tensor, "b 9"],
     ) -> tuple[Float[Tensor, ""], float]:

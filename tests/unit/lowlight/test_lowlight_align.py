@@ -223,7 +223,6 @@ def test_a_preprocessing_step_is_used_and_gradients_pass_it() -> None:
         ({"dark": []}, "dark is"),
         ({"dark": "night.png"}, "dark is 'night.png'"),
         ({"dark": [torch.rand(3, 9, 9), torch.rand(2, 3, 9, 9)]}, "clips of one length"),
-        ({"method": "magic"}, "method is 'magic'"),
         ({"method": "pretext"}, "normal is None"),
         ({"normal": torch.rand(4, 3, 16, 16) * 0.01}, "swapped"),
         ({"num_steps": 0}, "num_steps is 0"),
@@ -242,6 +241,11 @@ def test_bad_arguments_are_named(change, words) -> None:
     with pytest.raises(ArgumentError, match=words):
         lowlight.align(model, **options)
     assert model.scale.requires_grad
+
+
+def test_an_unknown_method_is_named() -> None:
+    with pytest.raises(ArgumentError, match="method is 'magic'"):
+        lowlight.align(Brightness(), dark=torch.rand(4, 3, 16, 16) * 0.1, method="magic")
 
 
 def test_what_the_pretext_cannot_use_is_named() -> None:
