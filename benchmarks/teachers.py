@@ -10,7 +10,6 @@ that a run that was broken off goes on; what is there is written after each dark
 """
 
 import argparse
-import io
 import json
 import os
 import statistics
@@ -19,14 +18,11 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from photographs import environment
-from PIL import Image
 from torch import Tensor
 
-from foveal.data import samples
-from foveal.data.photographs import read_qt_resources
+from foveal.data.photographs import evaluation_photographs
 from foveal.data.sensor_noise import TRIPLES, Shot, linear_to_srgb, shoot, srgb_to_linear
 from foveal.teachers import Detections, prepare
 from foveal.teachers.centernet import CenterNet
@@ -44,25 +40,8 @@ THRESHOLD, OVERLAP = 0.3, 0.5
 
 
 def animals() -> list[Tensor]:
-    """The photographs of the evaluation split of gcompris, as (1, 3, height, width)."""
-    out: list[Tensor] = []
-    seen: set[bytes] = set()
-    for name, sample in samples.catalogue().items():
-        if not (name.startswith("gcompris") and "evaluation" in sample.use):
-            continue
-        for path, blob in sorted(read_qt_resources(samples.path(name).read_bytes()).items()):
-            if Path(path).suffix in PICTURES:
-                continue
-            try:
-                image = Image.open(io.BytesIO(blob)).convert("RGB")
-            except OSError:
-                continue
-            small = image.resize((64, 64)).tobytes()
-            if min(image.size) < 320 or image.size == (512, 512) or small in seen:
-                continue
-            seen.add(small)
-            out.append(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255)
-    return out
+    """The photographs of the evaluation split at their own size, as (1, 3, height, width)."""
+    return [x[None] for x in evaluation_photographs(shorter_side=10**6)]
 
 
 def kept(day: Detections, night: Detections) -> int:

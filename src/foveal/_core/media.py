@@ -71,22 +71,31 @@ def read_picture(path: str | Path) -> Picture:
         return _read_picture(read_input(path, what="image"))
 
 
+def check_opened(path: Path, opened: Any) -> None:
+    """Refuse an image that was opened and not read yet: too many pixels, several frames.
+
+    Raises:
+        MediaError: it has more than 178 megapixels.
+        UnsupportedError: it is an animation.
+    """
+    if opened.width * opened.height > MAX_PIXELS:
+        raise MediaError(
+            f"image: {path} has {opened.width} x {opened.height} pixels, must be at most "
+            f"{MAX_PIXELS}; make it smaller"
+        )
+    count = getattr(opened, "n_frames", 1)
+    if count > 1 and opened.format != "MPO":  # a phone's JPEG with its preview
+        raise UnsupportedError(
+            f"image: {path} has {count} frames, must have one; make it a video or save one frame"
+        )
+
+
 def _read_picture(path: Path) -> Picture:
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise MediaError(
-                    f"image: {path} has {opened.width} x {opened.height} pixels, must be at most "
-                    f"{MAX_PIXELS}; make it smaller"
-                )
-            count = getattr(opened, "n_frames", 1)
-            if count > 1 and opened.format != "MPO":  # a phone's JPEG with its preview
-                raise UnsupportedError(
-                    f"image: {path} has {count} frames, must have one; make it a video or save "
-                    "one frame"
-                )
+            check_opened(path, opened)
             if is_deep_png(path) or is_deep_tiff(path, opened):
                 return _read_deep(path, opened)
             opened.load()

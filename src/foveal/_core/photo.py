@@ -23,7 +23,7 @@ from foveal._core.lazy import require
 from foveal._core.media import (
     DAMAGED,
     MAX_JPEG_SIDE,
-    MAX_PIXELS,
+    check_opened,
     is_deep_png,
     is_deep_tiff,
     orient,
@@ -94,17 +94,7 @@ def _read(path: Path) -> Photo:
 
     try:
         with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise MediaError(
-                    f"image: {path} has {opened.width} x {opened.height} pixels, must be at most "
-                    f"{MAX_PIXELS}; make it smaller"
-                )
-            count = getattr(opened, "n_frames", 1)
-            if count > 1 and opened.format != "MPO":  # a phone's JPEG with its preview
-                raise UnsupportedError(
-                    f"image: {path} has {count} frames, must have one; make it a video or save "
-                    "one frame"
-                )
+            check_opened(path, opened)
             icc = opened.info.get("icc_profile") or None
             if is_deep_png(path) or is_deep_tiff(path, opened):
                 return _read_deep(path, opened, icc)
