@@ -11,7 +11,7 @@ import typer
 from foveal import __version__
 from foveal._core.files import write_json
 from foveal._core.formats import IMAGE_SUFFIXES
-from foveal._core.progress import is_quiet
+from foveal.cli.common import reporter
 from foveal.errors import ArgumentError
 
 
@@ -86,8 +86,7 @@ def bench_lowlight(options: LowlightOptions, out: Path | None, as_json: bool) ->
     left = [t for t in TRIPLES if t not in done]
 
     def tell(triple: Any, i: int) -> None:
-        if not is_quiet():
-            typer.echo(f"\rk {triple[0]} shot {triple[1]}: {i + 1} of {len(shown)}", nl=False)
+        reporter(f"k {triple[0]} shot {triple[1]}")(i + 1, len(shown))
 
     results = evaluate(
         teacher,
@@ -111,10 +110,9 @@ def bench_lowlight(options: LowlightOptions, out: Path | None, as_json: bool) ->
 
 def _read(out: Path) -> dict[str, Any]:
     try:
-        found = json.loads(out.read_text())
-        assert isinstance(found["rows"], list)
-        return found
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        found: dict[str, Any] = json.loads(out.read_text())
+        return {**found, "rows": list(found["rows"])}
+    except (ValueError, KeyError, TypeError) as error:
         raise ArgumentError(
             f"--out: {out} is there and holds no table of this suite, must do so to go on; "
             "remove it or name another file"

@@ -135,15 +135,19 @@ def align(
         device=str(next(iter(model.parameters()), torch.empty(0)).device),
     )
     schedule = Schedule(num_steps, batch_size, learning_rate, patience, check_every, seed)
-    saved = Checkpoint(checkpoint, digest_of(method, schedule, len(night), setup.size, confidence))
+    settings = digest_of(
+        *(method, schedule, setup.size, confidence, sharpen, start, coupled, activation),
+        *(() if method == "ensemble" else (head_steps, layers)),
+        *((len(x), x.brightness()) for x in (night, day) if x is not None),
+    )
+    saved = Checkpoint(checkpoint, settings)
     curve.to(setup.device)
     with frozen(model):
-        if method == "ensemble":
+        if day is None or method == "ensemble":
             kind: Activation = activation or getattr(model, "activation", "softmax")
             task: Any = EnsembleTask(setup, night, answer or answer_of, kind, confidence, sharpen)
             task.ask(batch_size, on_step)
         else:
-            assert day is not None
             task = PretextTask(setup, night, day, layers, seed)
             task.learn_head(schedule, head_steps, saved, on_step)
         _train(curve, task, schedule, saved, on_step)

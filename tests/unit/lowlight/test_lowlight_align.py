@@ -178,8 +178,10 @@ def test_a_broken_training_goes_on_to_the_same_curve(tmp_path, method) -> None:
     assert [s.step for s in seen if s.stage == "curve"] == list(range(5, 13))
     assert not any(s.stage == "head" for s in seen)
     assert torch.equal(whole.fc.weight, again.fc.weight)
-    with pytest.raises(ArgumentError, match="other settings"):
-        lowlight.align(model, **{**options, "num_steps": 13}, checkpoint=file)
+    others = [{"num_steps": 13}, {"sharpen": 2.0}, {"start": None}, {"coupled": True}]
+    for other in [*others, {"dark": scenes(16, 64, 0.2)}]:
+        with pytest.raises(ArgumentError, match="other settings"):
+            lowlight.align(model, **{**options, **other}, checkpoint=file)
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(ArgumentError, match="SHA-256"):
         lowlight.align(model, **options, checkpoint=file)

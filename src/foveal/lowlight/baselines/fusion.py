@@ -105,7 +105,7 @@ def fuse(exposures: list[Float[Tensor, "b 3 h w"]]) -> Float[Tensor, "b 3 h w"]:
         )
     levels = max(1, min(exposures[0].shape[2:]).bit_length() - 1)
     total = sum((fusion_weights(x) for x in exposures), torch.zeros_like(exposures[0][:, :1]))
-    blended: list[Tensor] | None = None
+    blended: list[Tensor] = []
     for x in exposures:
         # a tiny share each, so that where no exposure is wanted all count alike
         weights = (fusion_weights(x) + 1e-12) / (total + 1e-12 * len(exposures))
@@ -115,8 +115,7 @@ def fuse(exposures: list[Float[Tensor, "b 3 h w"]]) -> Float[Tensor, "b 3 h w"]:
                 gaussian_pyramid(weights, levels), laplacian_pyramid(x, levels), strict=True
             )
         ]
-        blended = parts if blended is None else [a + b for a, b in zip(blended, parts, strict=True)]
-    assert blended is not None
+        blended = [a + b for a, b in zip(blended, parts, strict=True)] if blended else parts
     return collapse(blended).clamp(0, 1)
 
 
