@@ -201,6 +201,25 @@ def test_heads_that_lie_side_by_side(mode):
     _gate(q, k, v, _layout(q, k, share=0.9), Sage(mode), near=2 * NEAR)
 
 
+@pytest.mark.parametrize("mode", ["int8-fp8", "int8-fp16"])
+def test_codes_may_lie_otherwise(mode):
+    def other(x):
+        return x.transpose(0, 1).contiguous().transpose(0, 1)
+
+    q, k, v = (x.to(DEVICE) for x in _case(70, 190, b=2, h=4, g=2))
+    layout, precision = _layout(q.cpu(), k.cpu(), share=0.9), Sage(mode)
+    prepared = prepare(k, v, precision=precision, impl="triton")
+    keys, values = prepared.keys, prepared.values
+    moved = replace(
+        prepared,
+        keys=replace(keys, values=other(keys.values), scales=other(keys.scales)),
+        values=replace(values, values=other(values.values), scales=other(values.scales)),
+    )
+    wanted, _, _ = _run(q, k, v, layout, precision, prepared=prepared)
+    found, _, _ = _run(q, k, v, layout, precision, prepared=moved)
+    assert torch.equal(found, wanted)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_types_grouped_heads_and_batches(dtype):
     q, k, v = _case(40, 100, b=2, h=4, g=2, dtype=dtype)

@@ -164,7 +164,8 @@ def test_a_broken_training_goes_on_to_the_same_curve(tmp_path, method) -> None:
         "check_every": 4,
         "confidence": 0.0,
     }
-    whole = lowlight.align(model, **options)
+    every: list[lowlight.AlignmentStep] = []
+    whole = lowlight.align(model, **options, on_step=every.append)
 
     def stop(step: lowlight.AlignmentStep) -> None:
         if step.stage == "curve" and step.step == 6:
@@ -177,6 +178,7 @@ def test_a_broken_training_goes_on_to_the_same_curve(tmp_path, method) -> None:
     again = lowlight.align(model, **options, checkpoint=file, on_step=seen.append)
     assert [s.step for s in seen if s.stage == "curve"] == list(range(5, 13))
     assert not any(s.stage == "head" for s in seen)
+    assert [s for s in seen if s.stage == "curve"] == [s for s in every if s.stage == "curve"][4:]
     assert torch.equal(whole.fc.weight, again.fc.weight)
     others = [{"num_steps": 13}, {"sharpen": 2.0}, {"start": None}, {"coupled": True}]
     for other in [*others, {"dark": scenes(16, 64, 0.2)}]:
