@@ -1,8 +1,7 @@
 """What a frozen recogniser still sees in the dark, by each way to brighten, on the same noise."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,18 +10,41 @@ from torch import Tensor
 from foveal.data.sensor_noise import TRIPLES, Shot, shoot
 from foveal.errors import ArgumentError
 from foveal.lowlight.ensemble import ENSEMBLE, reciprocal_curve
-from foveal.stats import Interval, paired_bootstrap
+from foveal.lowlight.outcomes import (
+    BEST_FIXED,
+    CEILING,
+    FIXED,
+    UNTOUCHED,
+    Brighten,
+    Outcomes,
+    Seen,
+    Triple,
+)
 from foveal.teachers import Detections
 from foveal.teachers.protocol import box_overlap
 
-Brighten: TypeAlias = Callable[[Tensor], Tensor]
-Triple: TypeAlias = tuple[float, float, float]
+__all__ = [
+    "BEST_FIXED",
+    "CEILING",
+    "UNTOUCHED",
+    "Brighten",
+    "Finder",
+    "Namer",
+    "Seen",
+    "Triple",
+    "disjoint_crops",
+    "evaluate",
+    "fixed_methods",
+    "found_again",
+    "in_the_dark",
+    "is_detector",
+    "judge_in_the_dark",
+]
 
 OVERLAP = 0.5
 THRESHOLD = 0.3
-UNTOUCHED = "untouched"
-BEST_FIXED = "best fixed reciprocal, chosen in hindsight"
-CEILING = "any reciprocal right, picture by picture"
+_MOST_PIXELS = {"cpu": 1 << 20}
+_MOST_PIXELS_ELSEWHERE = 1 << 23
 
 
 @runtime_checkable
@@ -45,40 +67,6 @@ class Finder(Protocol):
     def detect(self, images: Tensor, *, threshold: float = 0.3) -> list[Detections]:
         """Return the things of each of the images (b, 3, height, width)."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What is left of the daylight answer under one darkness and one way to brighten.
-
-    Attributes:
-        triple: Exposure factor, shot and read noise.
-        method: What brightened.
-        agreement: Classes: share of pictures whose top class is that of the day. Boxes: share of
-            the day's things that are found again.
-        gain: Agreement less that of the untouched dark picture, with its interval.
-        against_best: The same against the best fixed reciprocal curve, which is chosen on these
-            very pictures: a hard bound for a single curve.
-        false_things: Boxes without a twin in daylight, a picture; 0 for classes.
-        num_items: Pictures times noise draws.
-    """
-
-    triple: Triple
-    method: str
-    agreement: float
-    gain: Interval
-    against_best: Interval
-    false_things: float
-    num_items: int
-
-    def __str__(self) -> str:
-        """Return one line of a table."""
-        low, high = 100 * self.gain.low, 100 * self.gain.high
-        return (
-            f"k {self.triple[0]:<6} shot {self.triple[1]:<6} {self.method:<46} "
-            f"{100 * self.agreement:5.1f} %  gain {100 * self.gain.mean:+5.1f} "
-            f"({low:+.1f} to {high:+.1f})"
-        )
 
 
 def disjoint_crops(
@@ -112,6 +100,12 @@ def disjoint_crops(
     return [x for x, _ in found], [i for _, i in found]
 
 
+def fixed_methods() -> dict[str, Brighten]:
+    """Return what every judgement has: the untouched picture, and the nine reciprocal curves."""
+    curves = dict(zip(FIXED, map(_reciprocal, ENSEMBLE), strict=True))
+    return {UNTOUCHED: lambda x: x, **curves}
+
+
 def evaluate(
     teacher: Namer | Finder,
     pictures: Sequence[Float[Tensor, "3 height width"]],
@@ -126,82 +120,116 @@ def evaluate(
     """Yield, for one darkness after the other, what each method leaves of the daylight answer.
 
     Beside `methods` the untouched picture, the nine reciprocal curves of the ensemble (of which the
-    best is named in hindsight) and their ceiling are judged. All see the same noise.
+    best is named in hindsight) and their ceiling are judged. Arguments, errors and cost as
+    `judge_in_the_dark`.
+    """
+    for outcomes in judge_in_the_dark(
+        teacher,
+        pictures,
+        groups,
+        {**fixed_methods(), **methods},
+        triples=triples,
+        draws=draws,
+        seed=seed,
+        on_picture=on_picture,
+    ):
+        yield outcomes.summarize()
+
+
+def judge_in_the_dark(
+    teacher: Namer | Finder,
+    pictures: Sequence[Float[Tensor, "3 height width"]],
+    groups: Sequence[int],
+    methods: Mapping[str, Brighten],
+    *,
+    triples: Sequence[Triple] = TRIPLES,
+    draws: int = 5,
+    seed: int = 0,
+    on_picture: Callable[[Triple, int], None] | None = None,
+) -> Iterator[Outcomes]:
+    """Yield, for one darkness after the other, what each item shows of its daylight answer.
 
     Args:
         teacher: Frozen; with `detect`, things are counted, else top classes.
         pictures: sRGB in [0, 1], daylight; any size for detectors, else as the teacher wants it.
         groups: Which pictures belong together: they are resampled as one.
-        methods: Ways to brighten, (1, 3, h, w) to the same.
+        methods: Ways to brighten, (b, 3, h, w) to the same, each picture by itself. All see the
+            same noise.
         triples: Exposure factor, shot and read noise.
         draws: Noise draws a picture.
         seed: Of the noise.
         on_picture: Called with the darkness and the number of the picture that is done.
 
     Raises: ArgumentError: nothing to judge, or a detector finds nothing by daylight.
-    Cost: pictures x draws x (methods + 10) passes a darkness.
+    Cost: pictures x draws x methods passes a darkness. Memory: items of one size are taken
+    together, up to 1 megapixel on a CPU and 8 elsewhere, one item at least.
     """
-    if not pictures or len(pictures) != len(groups):
-        raise ArgumentError(
-            f"evaluate: pictures has {len(pictures)} and groups {len(groups)}, must be as many, "
-            "and one at least"
-        )
-    if draws < 1:
-        raise ArgumentError(f"evaluate: draws is {draws}, must be >= 1")
+    check_items("evaluate", pictures, groups, draws)
     judge = _judge_of(teacher)
-    fixed = {f"reciprocal {a:.3g}": _reciprocal(a) for a in ENSEMBLE}
-    ways: dict[str, Brighten] = {UNTOUCHED: lambda x: x, **fixed, **methods}
     with torch.no_grad():
         days = [judge.day(x) for x in pictures]
-        if not any(judge.things(day) for day in days):
+        things = [judge.things(day) for day in days]
+        if not any(things):
             raise ArgumentError(
                 "evaluate: pictures show nothing that the detector finds by daylight, must show "
                 "something it knows; use others"
             )
         for triple in triples:
-            right: dict[str, list[float]] = {name: [] for name in ways}
-            false = dict.fromkeys(ways, 0.0)
-            weights: list[float] = []
-            of: list[int] = []
-            for i, (picture, day) in enumerate(zip(pictures, days, strict=True)):
-                for draw in range(draws):
-                    shot = Shot.of_triple(triple, seed=seed + 1_000_003 * draw + i)
-                    dark = shoot(picture[None], [shot])
-                    found = judge.night([way(dark) for way in ways.values()], day)
-                    for name, (share, wrong) in zip(ways, found, strict=True):
-                        right[name].append(share)
-                        false[name] += wrong
-                    weights.append(float(judge.things(day)))
-                    of.append(groups[i])
-                if on_picture is not None:
-                    on_picture(triple, i)
-            yield _table(triple, right, false, weights, of, list(fixed))
+            again: dict[str, list[int]] = {name: [] for name in methods}
+            false: dict[str, list[int]] = {name: [] for name in methods}
+            for items, dark in in_the_dark(pictures, triple, draws=draws, seed=seed):
+                for name, way in methods.items():
+                    for same, wrong in judge.night(way(dark), [days[i] for i, _ in items]):
+                        again[name].append(same)
+                        false[name].append(wrong)
+                for i, draw in items:
+                    if on_picture is not None and draw == draws - 1:
+                        on_picture(triple, i)
+            yield Outcomes(triple, groups, things, draws, again, false)
 
 
-def _table(
-    triple: Triple,
-    right: dict[str, list[float]],
-    false: dict[str, float],
-    weights: list[float],
-    groups: list[int],
-    fixed: list[str],
-) -> list[Seen]:
-    """Sum up one darkness; pictures count by the number of things on them."""
-    total = sum(weights)
-    scale = [w * len(weights) / total for w in weights]  # the mean over items is that over things
-    values = {name: [x * s for x, s in zip(v, scale, strict=True)] for name, v in right.items()}
-    mean = {name: sum(v) / len(v) for name, v in values.items()}
-    best = max(fixed, key=lambda name: mean[name])
-    values[BEST_FIXED], false[BEST_FIXED] = values[best], false[best]
-    columns = zip(*(values[name] for name in fixed), strict=True)
-    values[CEILING], false[CEILING] = [max(column) for column in columns], 0.0
-    rows: list[Seen] = []
-    for name, found in values.items():
-        gain = paired_bootstrap(found, values[UNTOUCHED], groups=groups)
-        against = paired_bootstrap(found, values[best], groups=groups)
-        share, wrong = sum(found) / len(found), false[name] / len(weights)
-        rows.append(Seen(triple, name, share, gain, against, wrong, len(weights)))
-    return rows
+def check_items(where: str, pictures: Sequence[Any], groups: Sequence[int], draws: int) -> None:
+    """Refuse what cannot be judged.
+
+    Raises: ArgumentError: no picture, another number of groups, or no draw.
+    """
+    if not pictures or len(pictures) != len(groups):
+        raise ArgumentError(
+            f"{where}: pictures has {len(pictures)} and groups {len(groups)}, must be as many, "
+            "and one at least"
+        )
+    if draws < 1:
+        raise ArgumentError(f"{where}: draws is {draws}, must be >= 1")
+
+
+def in_the_dark(
+    pictures: Sequence[Float[Tensor, "3 _ _"]], triple: Triple, *, draws: int, seed: int
+) -> Iterator[tuple[list[tuple[int, int]], Float[Tensor, "_ 3 _ _"]]]:
+    """Yield batches of dark pictures, and the number of the picture and the draw of each.
+
+    Draws of a picture follow each other; a batch has one size. The same seed gives the same noise.
+    """
+    waiting: list[tuple[int, int]] = []
+    held: list[Tensor] = []
+    for i in range(len(pictures)):
+        picture = pictures[i]
+        pixels = picture.shape[-2] * picture.shape[-1]
+        most = max(1, _MOST_PIXELS.get(picture.device.type, _MOST_PIXELS_ELSEWHERE) // pixels)
+        for draw in range(draws):
+            if held and (held[0].shape != picture.shape or len(held) >= most):
+                yield waiting, _shoot(held, waiting, triple, seed)
+                waiting, held = [], []
+            waiting.append((i, draw))
+            held.append(picture)
+    if held:
+        yield waiting, _shoot(held, waiting, triple, seed)
+
+
+def _shoot(
+    pictures: list[Tensor], items: list[tuple[int, int]], triple: Triple, seed: int
+) -> Tensor:
+    shots = [Shot.of_triple(triple, seed=seed + 1_000_003 * draw + i) for i, draw in items]
+    return shoot(torch.stack(pictures), shots)
 
 
 def _reciprocal(a: float) -> Brighten:
@@ -225,8 +253,8 @@ class _Judge(Protocol):
         """Return how many things it names."""
         ...
 
-    def night(self, pictures: list[Tensor], day: Any) -> list[tuple[float, float]]:
-        """Return, for each picture, the share that is seen again, and how many are false."""
+    def night(self, pictures: Tensor, days: Sequence[Any]) -> list[tuple[int, int]]:
+        """Return, for each picture, how many of its day's things it shows, and how many others."""
         ...
 
 
@@ -247,10 +275,9 @@ class _Classes:
     def things(self, day: int) -> int:
         return 1
 
-    def night(self, pictures: list[Tensor], day: int) -> list[tuple[float, float]]:
-        x = self._teacher.preprocess(torch.cat(pictures))
-        same = self._teacher(x).flatten(1).argmax(1) == day
-        return [(float(x), 0.0) for x in same]
+    def night(self, pictures: Tensor, days: Sequence[int]) -> list[tuple[int, int]]:
+        best = self._teacher(self._teacher.preprocess(pictures)).flatten(1).argmax(1).tolist()
+        return [(int(x == day), 0) for x, day in zip(best, days, strict=True)]
 
 
 class _Boxes:
@@ -265,12 +292,10 @@ class _Boxes:
     def things(self, day: Detections) -> int:
         return len(day)
 
-    def night(self, pictures: list[Tensor], day: Detections) -> list[tuple[float, float]]:
-        found: list[tuple[float, float]] = []
-        for night in self._teacher.detect(torch.cat(pictures), threshold=THRESHOLD):
-            again = found_again(day, night)
-            found.append((again / max(len(day), 1), float(len(night) - again)))
-        return found
+    def night(self, pictures: Tensor, days: Sequence[Detections]) -> list[tuple[int, int]]:
+        found = self._teacher.detect(pictures, threshold=THRESHOLD)
+        same = [found_again(day, night) for day, night in zip(days, found, strict=True)]
+        return [(n, len(night) - n) for n, night in zip(same, found, strict=True)]
 
 
 def found_again(day: Detections, night: Detections) -> int:
