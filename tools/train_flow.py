@@ -233,8 +233,14 @@ def main() -> None:
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
         step += 1
         if step % 100 == 1:
-            error = end_point_error(levels[-1].detach(), made.flow.transpose(1, 2)).mean().item()
-            row = {"step": step, "loss": loss.item(), "epe": error, "seconds": time.time() - start}
+            wanted = made.flow.transpose(1, 2)
+            row = {
+                "step": step,
+                "loss": loss.item(),
+                "epe": end_point_error(levels[-1].detach(), wanted).mean().item(),
+                "zero_epe": end_point_error(torch.zeros_like(wanted), wanted).mean().item(),
+                "seconds": time.time() - start,
+            }
             if not math.isfinite(row["loss"]):
                 raise SystemExit(f"train_flow: the loss is {row['loss']} at step {step}")
             log["losses"].append(row)
