@@ -48,9 +48,9 @@ def main() -> None:
         counts[split] += 1
 
     rows = samples.catalogue().items()
-    for name, sample in sorted(rows, key=lambda row: "evaluation" not in row[1].use):
-        if not sample.use.startswith("photograph"):
-            continue
+    wanted = [(name, sample) for name, sample in rows if sample.use.startswith("photograph")]
+    samples.fetch(name for name, _ in wanted)  # each package once
+    for name, sample in sorted(wanted, key=lambda row: "evaluation" not in row[1].use):
         data = samples.path(name).read_bytes()
         files = read_qt_resources(data) if sample.inside.endswith(".rcc") else {name: data}
         split = "test" if "evaluation" in sample.use else "train"

