@@ -1,6 +1,7 @@
 """What a frozen recogniser still sees in the dark, by each way to brighten, on the same noise."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -49,10 +50,10 @@ _MOST_PIXELS_ELSEWHERE = 1 << 23
 
 @runtime_checkable
 class Namer(Protocol):
-    """Names what a picture shows; every vision teacher does."""
+    """Names what a picture shows, or a clip; every vision teacher does."""
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Bring images (b, 3, height, width) into the form that it takes."""
+        """Bring images (b, 3, height, width), or clips (b, 3, t, ...), into the form it takes."""
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -108,10 +109,11 @@ def fixed_methods() -> dict[str, Brighten]:
 
 def evaluate(
     teacher: Namer | Finder,
-    pictures: Sequence[Float[Tensor, "3 height width"]],
+    pictures: Sequence[Float[Tensor, "*frames 3 height width"]],
     groups: Sequence[int],
     methods: Mapping[str, Brighten],
     *,
+    labels: Sequence[int] | None = None,
     triples: Sequence[Triple] = TRIPLES,
     draws: int = 5,
     seed: int = 0,
@@ -128,6 +130,7 @@ def evaluate(
         pictures,
         groups,
         {**fixed_methods(), **methods},
+        labels=labels,
         triples=triples,
         draws=draws,
         seed=seed,
@@ -138,10 +141,11 @@ def evaluate(
 
 def judge_in_the_dark(
     teacher: Namer | Finder,
-    pictures: Sequence[Float[Tensor, "3 height width"]],
+    pictures: Sequence[Float[Tensor, "*frames 3 height width"]],
     groups: Sequence[int],
     methods: Mapping[str, Brighten],
     *,
+    labels: Sequence[int] | None = None,
     triples: Sequence[Triple] = TRIPLES,
     draws: int = 5,
     seed: int = 0,
@@ -152,22 +156,35 @@ def judge_in_the_dark(
     Args:
         teacher: Frozen; with `detect`, things are counted, else top classes.
         pictures: sRGB in [0, 1], daylight; any size for detectors, else as the teacher wants it.
+            Each frame of a clip, (t, 3, h, w), has its own noise.
         groups: Which pictures belong together: they are resampled as one.
         methods: Ways to brighten, (b, 3, h, w) to the same, each picture by itself. All see the
-            same noise.
+            same noise. A clip is given as one picture of its frames below each other.
+        labels: The true class of each picture, which is then asked for in place of the daylight
+            answer. Not for detectors.
         triples: Exposure factor, shot and read noise.
         draws: Noise draws a picture.
         seed: Of the noise.
         on_picture: Called with the darkness and the number of the picture that is done.
 
-    Raises: ArgumentError: nothing to judge, or a detector finds nothing by daylight.
+    Raises: ArgumentError: nothing to judge, other labels, a detector finds nothing by daylight, or
+        it is given clips or labels.
     Cost: pictures x draws x methods passes a darkness. Memory: items of one size are taken
     together, up to 1 megapixel on a CPU and 8 elsewhere, one item at least.
     """
     check_items("evaluate", pictures, groups, draws)
+    if labels is not None and len(labels) != len(pictures):
+        raise ArgumentError(
+            f"evaluate: labels has {len(labels)}, must have {len(pictures)}, one a picture"
+        )
+    if is_detector(teacher) and (labels is not None or any(x.ndim == 4 for x in pictures)):
+        raise ArgumentError(
+            "evaluate: teacher is a detector, must name classes to be given clips or labels; pass "
+            "single frames, and no labels"
+        )
     judge = _judge_of(teacher)
     with torch.no_grad():
-        days = [judge.day(x) for x in pictures]
+        days: Sequence[Any] = [judge.day(x) for x in pictures] if labels is None else labels
         things = [judge.things(day) for day in days]
         if not any(things):
             raise ArgumentError(
@@ -179,7 +196,7 @@ def judge_in_the_dark(
             false: dict[str, list[int]] = {name: [] for name in methods}
             for items, dark in in_the_dark(pictures, triple, draws=draws, seed=seed):
                 for name, way in methods.items():
-                    for same, wrong in judge.night(way(dark), [days[i] for i, _ in items]):
+                    for same, wrong in judge.night(_lit(way, dark), [days[i] for i, _ in items]):
                         again[name].append(same)
                         false[name].append(wrong)
                 for i, draw in items:
@@ -203,9 +220,9 @@ def check_items(where: str, pictures: Sequence[Any], groups: Sequence[int], draw
 
 
 def in_the_dark(
-    pictures: Sequence[Float[Tensor, "3 _ _"]], triple: Triple, *, draws: int, seed: int
-) -> Iterator[tuple[list[tuple[int, int]], Float[Tensor, "_ 3 _ _"]]]:
-    """Yield batches of dark pictures, and the number of the picture and the draw of each.
+    pictures: Sequence[Float[Tensor, "*_ 3 _ _"]], triple: Triple, *, draws: int, seed: int
+) -> Iterator[tuple[list[tuple[int, int]], Float[Tensor, "_ *_ 3 _ _"]]]:
+    """Yield batches of dark pictures or clips, and the number of the picture and the draw of each.
 
     Draws of a picture follow each other; a batch has one size. The same seed gives the same noise.
     """
@@ -213,7 +230,7 @@ def in_the_dark(
     held: list[Tensor] = []
     for i in range(len(pictures)):
         picture = pictures[i]
-        pixels = picture.shape[-2] * picture.shape[-1]
+        pixels = picture.numel() // 3
         most = max(1, _MOST_PIXELS.get(picture.device.type, _MOST_PIXELS_ELSEWHERE) // pixels)
         for draw in range(draws):
             if held and (held[0].shape != picture.shape or len(held) >= most):
@@ -229,7 +246,20 @@ def _shoot(
     pictures: list[Tensor], items: list[tuple[int, int]], triple: Triple, seed: int
 ) -> Tensor:
     shots = [Shot.of_triple(triple, seed=seed + 1_000_003 * draw + i) for i, draw in items]
-    return shoot(torch.stack(pictures), shots)
+    day = torch.stack(pictures)
+    if day.ndim == 4:
+        return shoot(day, shots)
+    frames = day.shape[1]  # numbered in bits of the seed that no picture and draw reach
+    each = [replace(shot, seed=shot.seed + (t << 40)) for shot in shots for t in range(frames)]
+    return shoot(day.flatten(0, 1), each).unflatten(0, (-1, frames))
+
+
+def _lit(way: Brighten, dark: Tensor) -> Tensor:
+    """Brighten pictures, or clips as pictures of their frames below each other."""
+    if dark.ndim == 4:
+        return way(dark)
+    tall = dark.transpose(1, 2).flatten(2, 3)
+    return way(tall).unflatten(2, dark.shape[1:2] + dark.shape[3:4]).transpose(1, 2)
 
 
 def _reciprocal(a: float) -> Brighten:
@@ -269,15 +299,18 @@ class _Classes:
         self._teacher = teacher
 
     def day(self, picture: Tensor) -> int:
-        x = self._teacher.preprocess(picture[None])
-        return int(self._teacher(x).flatten(1).argmax())
+        return self._named(picture[None])[0]
 
     def things(self, day: int) -> int:
         return 1
 
     def night(self, pictures: Tensor, days: Sequence[int]) -> list[tuple[int, int]]:
-        best = self._teacher(self._teacher.preprocess(pictures)).flatten(1).argmax(1).tolist()
+        best = self._named(pictures)
         return [(int(x == day), 0) for x, day in zip(best, days, strict=True)]
+
+    def _named(self, pictures: Tensor) -> list[int]:
+        x = pictures.transpose(1, 2) if pictures.ndim == 5 else pictures
+        return self._teacher(self._teacher.preprocess(x)).flatten(1).argmax(1).tolist()
 
 
 class _Boxes:
