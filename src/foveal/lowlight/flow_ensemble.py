@@ -1,0 +1,216 @@
+"""The curve ensemble for motion: where nine brightened clips agree, a curve learns their flow."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from foveal.errors import ArgumentError
+from foveal.lowlight.alignment_state import AlignmentStep, Schedule
+from foveal.lowlight.alignment_tasks import brighten
+from foveal.lowlight.concave_curve import NUM_KNOTS, ConcaveCurve
+from foveal.lowlight.ensemble import ENSEMBLE, reciprocal_curve
+from foveal.lowlight.frozen import frozen
+from foveal.lowlight.pictures import Pictures, Source
+
+_EPSILON = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoFlow:
+    """What an ensemble of curves says of motion, and where it is trusted.
+
+    Attributes:
+        flow: Median of the answers, component by component, in pixels.
+        keep: Pixels where the answers agree.
+    """
+
+    flow: Float[Tensor, "b 2 pairs h w"]
+    keep: Bool[Tensor, "b pairs h w"]
+
+
+@torch.no_grad()
+def pseudo_flow(
+    model: Callable[[Tensor], Tensor], dark: Float[Tensor, "b t 3 h w"], *, spread: float = 1.0
+) -> PseudoFlow:
+    """Ask a frozen flow network about nine brightened versions of each dark clip.
+
+    Args:
+        model: Clips (b, 3, t, h, w) in [0, 1] to flow (b, 2, t - 1, h, w) in pixels; not changed.
+        dark: sRGB in [0, 1].
+        spread: A pixel is trusted where the median distance of the answers from their median is at
+            most this, in pixels.
+
+    Raises: ArgumentError: `spread` is not above 0.
+
+    Source: SACC's curve ensemble (`pseudo_labels`) is for classes; for numbers the mean of
+        probabilities becomes a median, and confidence becomes agreement. Ours.
+    Cost: nine passes of the model; memory: nine answers.
+    """
+    if not spread > 0:
+        raise ArgumentError(f"pseudo_flow: spread is {spread}, must be > 0, in pixels")
+    clips = dark.transpose(1, 2)
+    answers = torch.stack([model(reciprocal_curve(clips, a)).float() for a in ENSEMBLE])
+    middle = answers.median(0).values
+    distance = (answers - middle).norm(dim=2).median(0).values
+    return PseudoFlow(middle, distance <= spread)
+
+
+def pseudo_flow_loss(
+    flow: Float[Tensor, "b 2 pairs h w"], targets: PseudoFlow
+) -> Float[Tensor, ""]:
+    """Return the mean distance, in pixels, from the answers that are trusted.
+
+    Zero, with a gradient of zero, when none is.
+    """
+    keep = targets.keep.to(flow.dtype)
+    distance = ((flow - targets.flow).square().sum(1) + _EPSILON**2).sqrt()
+    return (distance * keep).sum() / keep.sum().clamp_min(1)
+
+
+def align_to_flow(
+    model: nn.Module,
+    *,
+    dark: Pictures,
+    size: int | None = None,
+    spread: float = 1.0,
+    num_steps: int = 300,
+    batch_size: int = 8,
+    learning_rate: float = 1e-3,
+    start: float | None = 0.1,
+    coupled: bool = False,
+    patience: int = 6,
+    check_every: int = 25,
+    seed: int = 0,
+    on_step: Callable[[AlignmentStep], None] | None = None,
+) -> ConcaveCurve:
+    """Train a curve under which a frozen flow network answers as most of nine curves let it.
+
+    `align(method="ensemble")` for a model whose answer is motion; one curve a clip. One clip in
+    eight is kept; training stops early by the loss on these, and the best curve is returned.
+
+    Args:
+        model: Clips (b, 3, t, size, size) in [0, 1] to flow (b, 2, t - 1, size, size), in pixels.
+            Unchanged afterwards.
+        dark: Clips (t, 3, h, w) taken in the dark, or one tensor of them.
+        size: Side of what the model sees, in pixels; default: `model.size`.
+        spread: See `pseudo_flow`.
+        num_steps: At most.
+        batch_size: Clips a step.
+        learning_rate: Of Adam.
+        start: See `align`.
+        coupled: One curve for all channels.
+        patience: Checks without a better one before training stops.
+        check_every: Steps between checks.
+        seed: Of the initialisation and the order of the clips.
+        on_step: Called after each step.
+
+    Raises: ArgumentError: a value is out of range, the clips are no clips, or nowhere do the
+        answers agree.
+    Cost: a step is ten passes and a backward pass of the model on a batch.
+    """
+    side = size or int(getattr(model, "size", 0))
+    for name, value, least in (
+        ("num_steps", num_steps, 1), ("batch_size", batch_size, 1), ("patience", patience, 1),
+        ("check_every", check_every, 1), ("size", side, 16),
+    ):  # fmt: skip
+        if value < least:
+            raise ArgumentError(f"align_to_flow: {name} is {value}, must be >= {least}")
+    if start is not None and not start > 0:
+        raise ArgumentError(f"align_to_flow: start is {start}, must be > 0, or None")
+    source = Source("dark", dark, where="align_to_flow")
+    if source[0].ndim != 4 or len(source[0]) < 2:
+        raise ArgumentError(
+            f"align_to_flow: dark holds {tuple(source[0].shape)}, must be clips (t, 3, height, "
+            "width) of two frames or more"
+        )
+    curve = _new_curve(start, coupled, seed)
+    device = str(next(iter(model.parameters()), torch.empty(0)).device)
+    schedule = Schedule(num_steps, batch_size, learning_rate, patience, check_every, seed)
+    curve.to(device)
+    with frozen(model):
+        _train(curve, _Task(model, source, side, device, spread), schedule, on_step)
+    return curve.eval().requires_grad_(False)
+
+
+class _Task:
+    """Clips by number, and what the ensemble says of them."""
+
+    def __init__(
+        self, model: nn.Module, source: Source, size: int, device: str, spread: float
+    ) -> None:
+        self.count = len(source)
+        self._model, self._source, self._size = model, source, size
+        self._device, self._spread = device, spread
+
+    def loss(
+        self, curve: ConcaveCurve, indices: list[int], generator: torch.Generator | None
+    ) -> tuple[Tensor, float]:
+        """Return the loss on some clips, and the share of pixels that are trusted."""
+        dark = self._source.batch(indices, self._size, generator, self._device)
+        targets = pseudo_flow(self._model, dark, spread=self._spread)
+        flow = self._model(brighten(curve, dark).transpose(1, 2))
+        return pseudo_flow_loss(flow, targets), float(targets.keep.float().mean())
+
+
+def _new_curve(start: float | None, coupled: bool, seed: int) -> ConcaveCurve:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        curve = ConcaveCurve(coupled=coupled)
+    if start is not None:
+        knots = torch.arange(1, NUM_KNOTS + 1) / NUM_KNOTS
+        curvature = (start / (start + knots)) ** 3 + 1e-3
+        with torch.no_grad():
+            curve.fc.bias.copy_(curvature[:, None].expand(-1, 3).flatten())
+    return curve
+
+
+def _train(
+    curve: ConcaveCurve,
+    task: _Task,
+    schedule: Schedule,
+    on_step: Callable[[AlignmentStep], None] | None,
+) -> None:
+    """Train the curve, and leave it at its best."""
+    train, kept = schedule.split(task.count)
+    generator = torch.Generator().manual_seed(schedule.seed + 1)
+    optimiser = torch.optim.Adam(curve.parameters(), lr=schedule.learning_rate)
+
+    @torch.no_grad()
+    def judge() -> tuple[float, float]:
+        parts = [
+            kept[i : i + schedule.batch_size] for i in range(0, len(kept), schedule.batch_size)
+        ]
+        found = [task.loss(curve, part, None) for part in parts]
+        return (
+            sum(loss.item() for loss, _ in found) / len(found),
+            sum(share for _, share in found) / len(found),
+        )
+
+    best = copy.deepcopy(curve.state_dict())
+    least, trusted = judge()
+    if not trusted:
+        raise ArgumentError(
+            "align_to_flow: spread is too small for these clips: nowhere do the nine answers "
+            "agree, must be larger; or it is too dark or too noisy for this model under any curve"
+        )
+    step = waited = 0
+    while step < schedule.num_steps and waited < schedule.patience:
+        loss, share = task.loss(curve, schedule.pick(train, generator), generator)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        step += 1
+        held = None
+        if step % schedule.check_every == 0 or step == schedule.num_steps:
+            held, share = judge()
+            waited += 1
+            if held < least:
+                least, waited = held, 0
+                best = copy.deepcopy(curve.state_dict())
+        if on_step is not None:
+            on_step(AlignmentStep("curve", step, schedule.num_steps, loss.item(), held, share))
+    curve.load_state_dict(best)
