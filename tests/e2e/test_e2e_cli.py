@@ -352,39 +352,3 @@ def test_demo_at_its_smallest(cli, tmp_path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert "https://" not in text
     assert text.count("<section>") == 5
-
-
-@pytest.mark.assets
-def test_bench_lowlight_goes_on_where_it_stopped(cli, tmp_path) -> None:
-    from foveal.data.photographs import evaluation_photographs
-    from foveal.lowlight import write_image
-
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i, photo in zip(range(2), evaluation_photographs(shorter_side=230), strict=False):
-        write_image(folder / f"{i}.png", photo)
-    out = tmp_path / "table.json"
-    options = ["-o", f"photos={folder}", "-o", "most=2", "-o", "draws=1", "-o", "device=cpu"]
-    options += ["-o", "baselines=clahe,random-curve"]
-    code, text, err = cli("bench", "lowlight", *options, "--out", out)
-    assert code == 0, err
-    assert "any reciprocal right" in text
-    whole = json.loads(out.read_text())
-    assert len({tuple(r["triple"]) for r in whole["rows"]}) == 5
-    assert {"clahe", "random-curve", "untouched"} <= {r["method"] for r in whole["rows"]}
-    first = tuple(whole["rows"][0]["triple"])
-    part = {**whole, "rows": [r for r in whole["rows"] if tuple(r["triple"]) == first]}
-    out.write_text(json.dumps(part))
-    code, text, err = cli("bench", "lowlight", *options, "--out", out, "--json")
-    assert code == 0, err
-    assert json.loads(text)["rows"] == whole["rows"]
-    code, _, err = cli("bench", "lowlight", *options, "-o", "seed=1", "--out", out)
-    assert (code, "other options" in err) == (2, True)
-    for bad, words in (
-        ("draws=0", "draws is 0"),
-        ("teacher=eye", "name is 'eye'"),
-        ("baselines=magic", "name is 'magic'"),
-        ("baselines=sci", "sci"),  # not trained yet
-    ):
-        code, _, err = cli("bench", "lowlight", *options, "-o", bad)
-        assert (code, err.count("\n"), words in err) == (2, 1, True)

@@ -6,9 +6,10 @@ afterwards, and a method can be judged later without the others being judged aga
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from foveal.errors import ArgumentError
@@ -96,6 +97,11 @@ class Outcomes:
                     f"Outcomes: {name!r} has {found[0]} and {found[1]} counts, must have {count}, "
                     "one for each picture and draw"
                 )
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of what was judged."""
+        return tuple(self.again)
 
     @property
     def num_items(self) -> int:
@@ -225,14 +231,26 @@ def numbers(text: str) -> list[int]:
     return found
 
 
-def fingerprint(method: Brighten) -> str:
-    """Return what tells one method from another of the same name: of weights, or of settings."""
-    digest = hashlib.sha256(type(method).__qualname__.encode())
-    if isinstance(method, nn.Module):
-        for name, value in sorted(method.state_dict().items()):
-            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        config = getattr(method, "config", None)
-        digest.update(repr(config() if callable(config) else "").encode())
-    else:
-        digest.update(repr(method).encode() if hasattr(method, "__dataclass_fields__") else b"")
+def fingerprint(method: Any) -> str:
+    """Return what tells one method from another of the same name: weights and settings."""
+    digest = hashlib.sha256()
+    _mark(digest, method)
     return digest.hexdigest()[:16]
+
+
+def _mark(digest: Any, value: Any) -> None:
+    digest.update(type(value).__qualname__.encode())
+    if isinstance(value, nn.Module):
+        for name, tensor in sorted(value.state_dict().items()):
+            digest.update(name.encode())
+            if isinstance(tensor, Tensor):
+                held = tensor.detach().cpu().contiguous().flatten()
+                digest.update(repr((tensor.shape, tensor.dtype)).encode())
+                digest.update(held.view(torch.uint8).numpy().tobytes())
+        config = getattr(value, "config", None)
+        digest.update(repr(config() if callable(config) else "").encode())
+    elif is_dataclass(value):
+        for part in fields(value):
+            _mark(digest, getattr(value, part.name))
+    elif isinstance(value, (int, float, str, tuple)):
+        digest.update(repr(value).encode())

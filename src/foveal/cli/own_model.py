@@ -1,0 +1,93 @@
+"""The recogniser that a bench judges by: one of ours, or the user's own."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveal.errors import ArgumentError
+from foveal.lowlight.frozen import answer_of
+from foveal.teachers import prepare, registry
+
+_SIZE = 224
+
+
+class OwnModel(nn.Module):
+    """A user's classifier behind the protocol of ours.
+
+    Args:
+        model: Takes sRGB in [0, 1]; what it wants beyond (mean, deviation) it does itself, or in a
+            method `preprocess`.
+        size: Side of the square that it takes, in pixels; 0: the model's `size`, or 224.
+    """
+
+    def __init__(self, model: nn.Module, size: int = 0) -> None:
+        """Hold the model, which is frozen already."""
+        super().__init__()
+        self.model = model
+        own = getattr(model, "size", None)
+        self.size = size or (own if isinstance(own, int) else _SIZE)
+
+    def preprocess(self, images: Float[Tensor, "b 3 height width"]) -> Tensor:
+        """Bring images of any size into the square: by the model's own way, or its middle."""
+        own = getattr(self.model, "preprocess", None)
+        if not callable(own):
+            return prepare(images, self.size)
+        placed: Any = own(images)
+        return placed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        return answer_of(self.model(x))
+
+
+def load_teacher(name: str, model: str, size: int, device: torch.device) -> Any:
+    """Load a recogniser of ours, or the user's own model.
+
+    Args:
+        name: Of `foveal.teachers.registry`.
+        model: module:attribute, or empty; a model with a method `detect` is a detector.
+        size: See `OwnModel`.
+        device: Where it goes.
+
+    Raises: ArgumentError: there is none of that name, or it is no module.
+    """
+    if not model:
+        return registry.load(name).to(device)
+    made = _make(model)()
+    if not isinstance(made, nn.Module):
+        raise ArgumentError(
+            f"-o model: {model} gives {type(made).__name__}, must give a torch module when called "
+            "without arguments"
+        )
+    made = made.eval().requires_grad_(False).to(device)
+    return made if callable(getattr(made, "detect", None)) else OwnModel(made, size)
+
+
+def _make(model: str) -> Callable[[], Any]:
+    module, _, attribute = model.partition(":")
+    if not (module and attribute):
+        raise ArgumentError(
+            f"-o model: model is {model!r}, must be module:attribute, such as my_models:resnet"
+        )
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        make = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ArgumentError(
+            f"-o model: model is {model!r} and cannot be imported ({error}), must be on the module "
+            "path or in the current folder; check both names"
+        ) from error
+    finally:
+        sys.path.remove(here)
+    if not callable(make):
+        raise ArgumentError(
+            f"-o model: {model} is {type(make).__name__}, must be callable without arguments"
+        )
+    return make
