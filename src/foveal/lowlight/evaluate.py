@@ -249,8 +249,9 @@ def _shoot(
     day = torch.stack(pictures)
     if day.ndim == 4:
         return shoot(day, shots)
-    frames = day.shape[1]  # numbered in bits of the seed that no picture and draw reach
-    each = [replace(shot, seed=shot.seed + (t << 40)) for shot in shots for t in range(frames)]
+    frames = day.shape[1]
+    # Generators on the CPU take the low 32 bits of a seed: frames are not numbered above these.
+    each = [replace(x, seed=x.seed + 100_000_007 * t) for x in shots for t in range(frames)]
     return shoot(day.flatten(0, 1), each).unflatten(0, (-1, frames))
 
 
@@ -339,6 +340,7 @@ def found_again(day: Detections, night: Detections) -> int:
     if not len(day) or not len(night):
         return 0
     overlap = box_overlap(night.boxes, day.boxes) * (night.labels[:, None] == day.labels[None])
+    overlap = overlap.cpu()  # a GPU would be waited for at each box
     again = 0
     for row in overlap:
         best = int(row.argmax())
