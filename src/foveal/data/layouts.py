@@ -3,12 +3,19 @@
 Nothing is downloaded. CODaN: a folder a split (train, val, test_day, test_night), a folder a class
 within. ExDark: a folder a class; boxes in text files of Piotr Dollar's bbGt format beside them; the
 split in imageclasslist.txt. DARK FACE: image/ and label/, a count and then x1 y1 x2 y2 a face.
-ARID: a folder a class of clips, and split lists.
+ARID: a folder a class of clips, and split lists. VBOF: pairs of images and their motion; the names
+say camera, positions and exposure.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from foveal.errors import ArgumentError
 
@@ -16,7 +23,12 @@ IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jpe", ".gif"}
 CLIPS = {".mp4", ".avi", ".mkv", ".mov"}
 CODAN_SPLITS = ("train", "val", "test_day", "test_night")
 EXDARK_SPLITS = {"train": 1, "val": 2, "test": 3}
+VBOF_EXPOSURES = range(1, 10)
 _MOST_BYTES = 16 << 20
+_MOST_SIDE = 1 << 14
+_FLOW_HEAD = 12
+_UNKNOWN_FLOW = 1e9
+_VBOF_NAME = re.compile(r"(\d\d)(\d\d)(\d\d)(\d\d)_img1\.jpg", re.IGNORECASE)
 
 Box = tuple[float, float, float, float]
 
@@ -36,6 +48,24 @@ class Item:
     label: str = ""
     boxes: tuple[Box, ...] = ()
     classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlowItem:
+    """Two images of a thing that moved, taken in one light.
+
+    Attributes:
+        first, second: The images.
+        flow: The motion from the first to the second, for `read_flow`.
+        camera: Two digits of the name.
+        exposure: 1 (bright) to 9 (dark).
+    """
+
+    first: Path
+    second: Path
+    flow: Path
+    camera: str
+    exposure: int
 
 
 def codan(root: str | Path, split: str) -> list[Item]:
@@ -126,6 +156,66 @@ def arid(root: str | Path, split_list: str | Path | None = None) -> list[Item]:
             )
         found.append(Item(path, path.parent.name))
     return found
+
+
+def vbof(root: str | Path, exposure: int | None = None) -> list[FlowItem]:
+    """Return the pairs of VBOF, in the form that its authors' script fills VBOF_data with.
+
+    Args:
+        root: VBOF_data, or the folder that holds it. Names are eight digits (camera, first and
+            second position, exposure; two each) and _img1.jpg, _img2.jpg or _flow.flo.
+        exposure: 1 (bright) to 9 (dark); None for all.
+
+    Raises: ArgumentError: the folder, or one file of a pair, is missing; another exposure.
+    Source: Zheng, Zhang and Lu, "Optical Flow in the Dark", CVPR 2020.
+    """
+    if exposure is not None and exposure not in VBOF_EXPOSURES:
+        raise ArgumentError(f"vbof: exposure is {exposure}, must be in 1 to 9, or None")
+    root = Path(root)
+    folder = root / "VBOF_data" if (root / "VBOF_data").is_dir() else root
+    found: list[FlowItem] = []
+    for first in _files("vbof", folder, {".jpg"}):
+        name = _VBOF_NAME.fullmatch(first.name)
+        if name is None or (exposure is not None and int(name[4]) != exposure):
+            continue
+        stem = first.name[: len("00000000")]
+        second, flow = (first.with_name(f"{stem}_{x}") for x in ("img2.jpg", "flow.flo"))
+        for file in (second, flow):
+            if not file.is_file():
+                raise ArgumentError(f"vbof: {file} is missing beside {first.name}, must be there")
+        found.append(FlowItem(first, second, flow, name[1], int(name[4])))
+    if not found:
+        raise ArgumentError(
+            f"vbof: {folder} holds no pair such as 12030405_img1.jpg, must hold some; run the "
+            "script that comes with the data set"
+        )
+    return found
+
+
+def read_flow(path: str | Path) -> Float[Tensor, "2 height width"]:
+    """Read motion in pixels, right and down, from a Middlebury .flo file; NaN where it is unknown.
+
+    Raises: ArgumentError: it is no such file, or cut off.
+    Source: Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(_FLOW_HEAD)
+            width, height = np.frombuffer(head[4:], "<i4") if len(head) == _FLOW_HEAD else (0, 0)
+            fits = 0 < width <= _MOST_SIDE and 0 < height <= _MOST_SIDE
+            if head[:4] != b"PIEH" or not fits or size != _FLOW_HEAD + 8 * int(width) * int(height):
+                raise ArgumentError(
+                    f"read_flow: {path} has {size} bytes and says {width} x {height}, must be a "
+                    "whole .flo file; get it again"
+                )
+            values = np.frombuffer(file.read(), "<f4").astype(np.float32)
+    except OSError as error:
+        raise ArgumentError(f"read_flow: {path} cannot be read ({error})") from error
+    flow = torch.from_numpy(values).view(int(height), int(width), 2).permute(2, 0, 1)
+    known = (flow.abs() < _UNKNOWN_FLOW).all(0)
+    return torch.where(known, flow, torch.nan)
 
 
 def _files(where: str, folder: Path, suffixes: set[str]) -> list[Path]:

@@ -1,8 +1,11 @@
 """Layouts of data sets that users bring, made by hand."""
 
-import pytest
+import struct
 
-from foveal.data.layouts import Item, arid, codan, dark_face, exdark
+import pytest
+import torch
+
+from foveal.data.layouts import Item, arid, codan, dark_face, exdark, read_flow, vbof
 from foveal.errors import ArgumentError
 
 
@@ -88,3 +91,53 @@ def test_arid(tmp_path) -> None:
         touch(tmp_path / "bad.txt", line)
         with pytest.raises(ArgumentError, match="line 1 of"):
             arid(tmp_path / "data", tmp_path / "bad.txt")
+
+
+def flo(width: int, height: int, *values: float) -> bytes:
+    return b"PIEH" + struct.pack(f"<2i{len(values)}f", width, height, *values)
+
+
+@pytest.mark.parametrize("below", ["", "VBOF_data"])
+def test_vbof(tmp_path, below) -> None:
+    for name in ("12030405", "12030409", "21010205"):
+        for part in ("img1.jpg", "img2.jpg", "flow.flo"):
+            touch(tmp_path / below / f"{name}_{part}")
+    touch(tmp_path / below / "readme.jpg")
+    found = vbof(tmp_path)
+    assert [(x.camera, x.exposure) for x in found] == [("12", 5), ("12", 9), ("21", 5)]
+    assert found[1].second.name == "12030409_img2.jpg"
+    assert [x.flow.name for x in vbof(tmp_path, 9)] == ["12030409_flow.flo"]
+    with pytest.raises(ArgumentError, match="exposure is 0"):
+        vbof(tmp_path, 0)
+    with pytest.raises(ArgumentError, match="holds no pair"):
+        vbof(tmp_path, 1)
+    (tmp_path / below / "21010205_flow.flo").unlink()
+    with pytest.raises(ArgumentError, match=r"21010205_flow.flo is missing"):
+        vbof(tmp_path)
+    with pytest.raises(ArgumentError, match="nowhere is no folder"):
+        vbof(tmp_path / "nowhere")
+
+
+def test_flow_is_read_and_hostile_files_are_named(tmp_path) -> None:
+    good = flo(3, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2e9, 12)
+    (tmp_path / "a.flo").write_bytes(good)
+    flow = read_flow(tmp_path / "a.flo")
+    assert flow.shape == (2, 2, 3)
+    assert flow[:, 0].tolist() == [[1, 3, 5], [2, 4, 6]]
+    assert flow[:, 1, 0].tolist() == [7, 8]
+    assert torch.isnan(flow[:, 1, 2]).all()
+    for bad in (
+        b"",
+        b"PIEH",
+        good[:-1],
+        good + b"x",
+        b"HEIP" + good[4:],
+        flo(-3, -2, *range(12)),
+        flo(2**30, 2**30),
+        flo(0, 5),
+    ):
+        (tmp_path / "a.flo").write_bytes(bad)
+        with pytest.raises(ArgumentError, match=r"a\.flo has"):
+            read_flow(tmp_path / "a.flo")
+    with pytest.raises(ArgumentError, match="cannot be read"):
+        read_flow(tmp_path / "b.flo")
