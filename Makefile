@@ -28,12 +28,15 @@ WRONG_TYPES := \
   tests/unit/lowlight/test_lowlight_baselines.py::test_baselines_wrong_shapes_and_types \
   tests/unit/lowlight/test_lowlight_metrics.py::test_metrics_wrong_shapes_and_types \
   tests/unit/lowlight/test_lowlight_metrics.py::test_answers_wrong_shapes \
+  tests/unit/lowlight/test_lowlight_flow.py::test_a_clip_of_wrong_shapes_is_named \
+  tests/unit/data/test_moving_layers.py::test_wrong_shapes_are_named \
   tests/unit/data/test_figures.py::test_wrong_shapes_are_named \
   tests/unit/data/test_sensor_noise_exposure.py::test_bad_arguments \
   tests/unit/data/test_sensor_noise_shot.py::test_wrong_shapes_and_types_of_shoot \
   tests/unit/teachers/test_teachers_action.py::test_wrong_shapes_and_types_are_named \
   tests/unit/teachers/test_teachers_detectors.py::test_disagreement_refuses \
   tests/unit/teachers/test_teachers_graph_hostile.py::test_any_change_of_the_json_ends_in_our_errors \
+  tests/unit/teachers/test_teachers_flow.py::test_wrong_shapes_and_types_are_named \
   tests/unit/teachers/test_teachers_lite.py::test_wrong_shapes_are_refused
 .PHONY: help setup demo test kernels ci lint types docs bench gpu clean
 

@@ -197,7 +197,7 @@ def draw_layers(
         given = F.interpolate(given, (patch, patch), mode="bilinear", antialias=True)
         taken = draw(batch * num_shapes) < 0.5
         patches = torch.where(taken[:, None, None, None], given, patches)
-        source[:, 1:][taken.view(batch, num_shapes)] = -1
+        source[:, 1:] = source[:, 1:].masked_fill(taken.view(batch, num_shapes), -1)
     scale = draw(batch, num_shapes + 1, low=_PATCH_SCALE[0], high=_PATCH_SCALE[1])
     scale[:, 0] = draw(batch, low=_BACKGROUND_SCALE[0], high=_BACKGROUND_SCALE[1])
     # Farthest point of a layer from its center, in the last frame that something moves from: the

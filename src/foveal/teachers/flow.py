@@ -143,10 +143,10 @@ class FlowNet(nn.Module):
                 "'FlowNet'"
             )
         try:
-            model = cls(
-                widths=list(config["widths"]), hidden=list(config["hidden"]),
-                radius=config["radius"],
-            )  # fmt: skip
+            widths, hidden, radius = _checked(
+                list(config["widths"]), list(config["hidden"]), config["radius"]
+            )
+            model = cls(widths=widths, hidden=hidden, radius=radius)
             model.load_state_dict(tensors)
         except (RuntimeError, KeyError, TypeError) as error:
             raise ArgumentError(f"FlowNet.load: source is {source} ({error!r})") from error
@@ -284,7 +284,7 @@ def _enlarge(x: Tensor, factor: int) -> Tensor:
 
 
 def _checked(
-    widths: Sequence[int], hidden: Sequence[int], radius: int
+    widths: Sequence[Any], hidden: Sequence[Any], radius: Any
 ) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """Refuse settings that no network of ours has; they may come out of a file."""
     for name, values, least, most in (
