@@ -3,7 +3,8 @@
     python tools/prepare_photos.py PHOTOS
     python tools/train_action.py --photos PHOTOS --out OUT --minutes 4
 
-Motions are computed once; cameras, paint, light and backdrops are drawn anew for every clip.
+Motions are computed once; cameras, paint, light and backdrops are drawn anew for every clip, and a
+clip is shown about three times, mirrored and under other light.
 Photographs of PHOTOS/train stand behind the figures in training, those of PHOTOS/test in the last
 figures; without any, walls are painted. Writes OUT/action.safetensors with its .json, and
 OUT/action.log.json: held-out accuracy (other motions, other cameras, other looks), how it falls
@@ -28,6 +29,34 @@ def say(**row: object) -> dict[str, object]:
     """Print one row and return it."""
     print(json.dumps(row), flush=True)  # noqa: T201 - a script talks
     return row
+
+
+class Pool:
+    """Clips that were rendered: each is shown some times, mirrored and under other light."""
+
+    def __init__(self, clips: Clips, room: int) -> None:
+        self.clips, self.room, self.at, self.filled = clips, room, 0, 0
+        shape = (room, clips.frames, 3, clips.size, clips.size)
+        self.frames = torch.zeros(shape, dtype=torch.uint8, device=clips.device)
+        self.labels = torch.zeros(room, dtype=torch.long, device=clips.device)
+
+    def batch(self, new: int, count: int) -> tuple[Tensor, Tensor]:
+        """Render `new` clips, and return `count`, these among them: (b, 3, t, size, size)."""
+        g, device = self.clips.generator, self.clips.device
+        frames, label = self.clips.batch(new)
+        here = torch.arange(self.at, self.at + new) % self.room
+        self.frames[here.to(device)] = (frames * 255).round().byte()
+        self.labels[here.to(device)] = label
+        self.at = (self.at + new) % self.room
+        self.filled = min(self.room, self.filled + new)
+        old = torch.randint(self.filled, (count - new,), generator=g)
+        which = torch.cat([here, old]).to(device)
+        flip = (torch.rand(count, generator=g) < 0.5).to(device)
+        light = (0.75 + 0.5 * torch.rand(count, 3, generator=g)).to(device)
+        x = self.frames[which].float().div_(255)
+        x = torch.where(flip[:, None, None, None, None], x.flip(-1), x)
+        x = (x * light[:, None, :, None, None]).clamp_(0, 1)
+        return x.transpose(1, 2), self.labels[which]
 
 
 @torch.no_grad()
@@ -77,7 +106,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=4, help="of training")
     parser.add_argument("--steps", type=int, default=100_000, help="at most")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--new", type=int, default=32, help="of a batch, the others are seen again")
+    parser.add_argument("--pool", type=int, default=3072, help="clips that are seen again")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.02)
     parser.add_argument("--motions", type=int, default=120, help="of each action, for training")
@@ -111,6 +142,7 @@ def main() -> None:
         )  # fmt: skip
 
     day = clips("train")
+    pool = Pool(day, args.pool)
     net = ActionNet(NAMES, size=args.size, frames=args.frames).to(device)
     net = net.to(memory_format=torch.channels_last_3d)
     flat = [p for p in net.parameters() if p.ndim < 2]
@@ -128,8 +160,8 @@ def main() -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 100)
         net.train()
-        frames, label = day.batch(args.batch)
-        x = frames.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
+        x, label = pool.batch(args.new, args.batch)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
         loss = loss_of(net, x, label, device)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -165,6 +197,7 @@ def main() -> None:
         "names": list(net.names),
         "parameters": sum(p.numel() for p in net.parameters()),
         "steps": step,
+        "clips_rendered": step * args.new,
         "clips_seen": step * args.batch,
         "photographs": {k: 0 if v is None else len(v) for k, v in photos.items()},
         "train_motions": len(banks["train"].label),
