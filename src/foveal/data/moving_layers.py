@@ -258,11 +258,11 @@ def render_layers(
         flow = moved.gather(1, label[:, :, None].expand(-1, -1, 2, -1, -1))[:, 0]
         target = points + flow
         half = torch.tensor([width, height], device=device).view(2, 1, 1) / 2
-        inside = (target.abs() <= half - 0.5).all(1)
         grid = (target / half).permute(0, 2, 3, 1)
+        # Outside of the next frame no layer has a share.
         later = F.grid_sample(drawn[i + 1][1], grid, align_corners=False).gather(1, label)[:, 0]
         flows.append(flow)
-        valid.append(inside & (share[:, 0] >= PURE) & (later >= PURE))
+        valid.append((share[:, 0] >= PURE) & (later >= PURE))
     return MovingScenes(
         frames=torch.stack([frame for frame, _ in drawn], 1),
         flow=torch.stack(flows, 1),

@@ -2,13 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from foveal._core import weights
-from foveal.data.moving_layers import procedural_textures
+from foveal.data.moving_layers import moving_layers, procedural_textures
 from foveal.errors import ArgumentError, ShapeError
 from foveal.teachers.flow import FlowNet, FrameConv, cost_volume, warp
 
@@ -73,6 +74,24 @@ def test_levels_are_of_full_size_and_gradients_reach_every_part_and_pixel() -> N
     assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
 
 
+def test_a_coarse_flow_brings_the_later_frame_into_place_before_it_is_compared() -> None:
+    """Everything moves 8 pixels right: 1 at the coarsest level, 2 at the next."""
+    model = small()
+    with torch.no_grad():
+        for head in model.heads.values():
+            head.weight.zero_()
+        model.heads["2"].bias.copy_(torch.tensor([1.0, 0.0]))
+    seen: list[torch.Tensor] = []
+    model.decoders["1"].register_forward_pre_hook(lambda m, inputs: seen.append(inputs[0]))
+    texture = procedural_textures(1, 96, torch.Generator().manual_seed(0))
+    clip = torch.stack([texture[..., 16:80, 16:80], texture[..., 16:80, 8:72]], 2)
+    model(clip)
+    costs, here = seen[0][0, :25, 0], seen[0][0, 25:37, 0]  # offsets row by row; features
+    alike, product = here.square().mean(0)[2:-2, 2:-2], costs[12, 2:-2, 2:-2]
+    assert (product - alike).abs().mean() < 0.15 * alike.mean()
+    assert torch.equal(seen[0][0, -14, 0], torch.full((16, 16), 2.0))
+
+
 def test_modules_put_out_maps_that_align_can_read() -> None:
     model, shapes = small(), {}
     for name, module in model.named_modules():
@@ -119,6 +138,20 @@ def test_it_learns_to_tell_motion_of_what_it_never_saw() -> None:
     with torch.no_grad():
         error = (model(clips) - wanted).norm(dim=1).mean()
     assert error < 0.75 * wanted.norm(dim=1).mean()
+
+
+PACKAGED = Path(weights.__file__).parent.parent / "weights" / "flow.safetensors"
+
+
+@pytest.mark.skipif(not PACKAGED.exists(), reason="its weights are not packaged yet")
+def test_the_packaged_network_sees_motion() -> None:
+    assert PACKAGED.stat().st_size < 5 << 20
+    model = FlowNet.load()
+    scenes = moving_layers(4, size=(128, 128), num_shapes=2, displacement=10.0, seed=0)
+    wanted = scenes.flow.transpose(1, 2)
+    with torch.no_grad():
+        error = (model(scenes.frames.transpose(1, 2)) - wanted).norm(dim=1).mean()
+    assert error < 0.5 * wanted.norm(dim=1).mean()
 
 
 def test_files_go_there_and_back(tmp_path) -> None:
