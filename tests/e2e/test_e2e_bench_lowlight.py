@@ -44,8 +44,23 @@ class Halves(torch.nn.Module):
             boxes = torch.tensor([[0.0, 0, w / 2, h], [w / 2, 0, w, h]])
             boxes = boxes[: int(x.mean() > 0.1) + int(x.mean() > 0.3)]
             labels = torch.zeros(len(boxes), dtype=torch.long)
-            found.append(Detections(boxes, torch.ones(len(boxes)), labels, ("half",)))
+            found.append(Detections(boxes, torch.ones(len(boxes)), labels, ("face",)))
         return found
+
+
+class Kinds(torch.nn.Module):
+    """Three classes by brightness, of images and of clips."""
+
+    def preprocess(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 4)
+
+    def forward(self, x):
+        level = (x.flatten(1).mean(1) * 3).long().clamp(0, 2)
+        return torch.nn.functional.one_hot(level, 3).float()
+
+
+class Named(Kinds):
+    classes = ("Low", "Mid", "High")
 
 
 number = 3
@@ -246,6 +261,89 @@ def test_a_file_that_is_no_such_table_is_named(bench) -> None:
         Path("bad.json").write_text(broken)
         code, _, err = bench("--out", "bad.json")
         assert (code, err.count("\n"), "bad.json" in err) == (2, 1, True), err
+
+
+NO_DARKENING = {"photos": None, "draws": None, "triples": None, "most": None}
+
+
+def test_labelled_images_of_ones_own(bench) -> None:
+    for kind, level in (("Low", 0.1), ("Mid", 0.5), ("High", 0.9)):
+        folder = Path("codan/test_night") / kind
+        folder.mkdir(parents=True)
+        for i in range(2):
+            write_image(folder / f"{i}.png", torch.full((3, 20, 30), level))
+    asked = {**NO_DARKENING, "layout": "codan", "root": "codan"}
+    model = f"{bench.name}:Named"
+    code, text, err = bench("--out", "l.json", "--json", model=model, **asked)
+    assert code == 0, err
+    found = json.loads(text)
+    assert found == json.loads(Path("l.json").read_text())
+    rows = {r["method"]: r for r in found["rows"]}
+    assert rows["untouched"]["top1"] == 1
+    assert rows["reciprocal 0.00501"]["top1"] == pytest.approx(1 / 3)  # all becomes high
+    assert rows["gamma"]["gain"]["num_groups"] == 6
+    assert found["classes"] == ["Low", "Mid", "High"]
+    # a model without names has them in the order of the alphabet: high, low, mid
+    found = json.loads(bench("--json", model=f"{bench.name}:Kinds", **asked)[1])
+    assert found["rows"][0]["top1"] == 0
+    code, text, _ = bench(model=model, **{**asked, "most": 3})
+    assert (code, "untouched" in text, "reciprocal 0" in text) == (0, True, False)
+    assert "top-1 100.0 %" in text
+    code, _, err = bench(model=None, **asked)
+    assert (code, "give your model" in err) == (2, True)
+    code, _, err = bench(model=f"{bench.name}:Halves", **asked)
+    assert (code, "is judged by a classifier" in err) == (2, True)
+    Path("arid/Low").mkdir(parents=True)
+    with VideoWriter("arid/Low/a.mp4", fps=Fraction(25), crf=5) as writer:
+        for _ in range(3):
+            writer.write(torch.full((3, 32, 32), 0.2))
+    clips = {**asked, "layout": "arid", "root": "arid", "num_frames": 4}
+    found = json.loads(bench("--json", model=model, **clips)[1])
+    assert found["rows"][0]["top1"] == 1
+
+
+def test_labelled_boxes_of_ones_own(bench) -> None:
+    for folder in ("faces/image", "faces/label"):
+        Path(folder).mkdir(parents=True)
+    for i, level in enumerate((0.05, 0.5)):
+        write_image(Path(f"faces/image/{i}.png"), torch.full((3, 20, 40), level))
+        Path(f"faces/label/{i}.txt").write_text("2\n0 0 20 20\n20 0 40 20\n")
+    asked = {**NO_DARKENING, "layout": "dark-face", "root": "faces"}
+    model = f"{bench.name}:Halves"
+    code, text, err = bench("--json", "--out", "f.json", model=model, **asked)
+    assert code == 0, err
+    rows = {r["method"]: r for r in json.loads(text)["rows"]}
+    untouched = rows["untouched"]
+    assert (untouched["recall"], untouched["precision"]) == (0.5, 1)
+    assert untouched["average_precision"] == pytest.approx(0.5)
+    assert rows["reciprocal 0.00501"]["average_precision"] == 1
+    assert rows["reciprocal 0.00501"]["gain"]["mean"] == pytest.approx(0.5)
+    assert rows["gamma"]["recall"] == pytest.approx(0.75)  # 0.05^0.45 is 0.26
+    code, text, _ = bench(model=model, **asked)
+    assert (code, "mAP@.5" in text, "precision 100.0 %" in text) == (0, True, True)
+    code, _, err = bench(model=f"{bench.name}:Levels", **asked)
+    assert (code, "is judged by a detector" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"layout": "lol"}, "layout is 'lol'"),
+        ({"layout": "vbof"}, "foveal.data.layouts.vbof"),
+        ({"layout": "codan", "root": None}, "root is not given"),
+        ({"layout": "codan", "root": "nowhere"}, "test_night is no folder"),
+        ({"layout": "codan", "draws": 3}, "draws is given with layout"),
+        ({"layout": "codan", "seed": 1}, "seed is given with layout"),
+        ({"layout": "codan", "most": 0}, "most is 0"),
+        ({"layout": "arid", "num_frames": 0}, "num_frames is 0"),
+        ({"layout": "dark-face", "split": "test"}, "dark-face has none"),
+        ({"layout": None}, "root is given without layout"),
+    ],
+    ids=lambda x: None if isinstance(x, str) else "-".join(f"{k}={v}" for k, v in x.items()),
+)
+def test_bad_options_of_layouts(bench, options, words) -> None:
+    code, _, err = bench(**{**NO_DARKENING, "root": "here", **options})
+    assert (code, err.count("\n"), words in err) == (2, 1, True), err
 
 
 @pytest.mark.assets

@@ -41,6 +41,11 @@ class LowlightOptions:
             for a detector.
         shorter_side: In pixels, to which larger photographs are made smaller first.
         draws: Noise draws a picture.
+        layout: A data set of yours that is dark already and has labels: "codan", "exdark",
+            "dark-face" or "arid". Nothing is darkened then.
+        root: Its folder.
+        split: Of codan and exdark; for arid, a list of clips. Empty: codan's test_night, else all.
+        num_frames: Of each clip of arid.
         device: "cuda" or "cpu"; empty: what is there.
         seed: Of the noise.
     """
@@ -60,6 +65,10 @@ class LowlightOptions:
     size: int = 0
     shorter_side: int = 512
     draws: int = 5
+    layout: str = ""
+    root: str = ""
+    split: str = ""
+    num_frames: int = 16
     device: str = ""
     seed: int = 0
 
@@ -81,6 +90,10 @@ def bench_lowlight(options: LowlightOptions, out: Path | None, as_json: bool) ->
     from foveal.lowlight.evaluate_human import look_in_the_dark
     from foveal.lowlight.outcomes import FIXED, fingerprint
 
+    if options.layout:
+        from foveal.cli.bench_labels import bench_labels
+
+        return bench_labels(options, out, as_json)
     _check(options)
     tables = names("tables", options.tables, TABLES)
     if not tables:
@@ -105,6 +118,7 @@ def bench_lowlight(options: LowlightOptions, out: Path | None, as_json: bool) ->
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "teacher": options.model or options.teacher,
         "teacher_fingerprint": fingerprint(teacher),
+        "answers": "boxes" if is_detector(teacher) else "classes",
         "source": source,
         "pictures": len(pictures),
         "pictures_digest": pictures.digest(),
@@ -166,6 +180,9 @@ def _check(options: LowlightOptions) -> None:
     for name in ("frames", "size", "seed"):
         if getattr(options, name) < 0:
             raise ArgumentError(f"-o {name}: {name} is {getattr(options, name)}, must be >= 0")
+    for name in ("root", "split"):
+        if getattr(options, name):
+            raise ArgumentError(f"-o {name}: {name} is given without layout, must be with it")
     if options.video and not options.frames:
         raise ArgumentError("-o video: video is given and frames is 0, must be how many to take")
     if options.frames and (options.photos or options.size):
