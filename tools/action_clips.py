@@ -152,6 +152,8 @@ class Clips:
         self.device = bank.places.device
         self.azimuths = AZIMUTHS["test" if split == "test" else "train"]
         self.generator = torch.Generator().manual_seed(1000 * seed + SPLITS[split])
+        self.simple = 0.0
+        """Share of clips, in [0, 1], of plain bodies before a plain room: what one learns first."""
         skeleton = motion.humanoid()
         shapes = [skeleton.names[shape.body] for shape in skeleton.shapes]
         self.is_box = tuple(shape.kind == "box" for shape in skeleton.shapes)
@@ -203,10 +205,24 @@ class Clips:
                 for i, (y, x) in zip(pick, room, strict=True)
             ]
             backdrops = torch.stack(cuts).float() / 255
-        return cameras, draw_looks(
+        looks = draw_looks(
             self.parts, count, self.generator, azimuth=cameras.azimuth, backdrops=backdrops,
             device=self.device,
         )  # fmt: skip
+        return cameras, self._simpler(looks) if self.simple else looks
+
+    def _simpler(self, looks: Looks) -> Looks:
+        plain = (self._rand(len(looks.behind)) < self.simple).to(self.device)
+        dark = (self._rand(len(plain), 1, 1, 1) < 0.5).to(self.device)
+        tone = torch.where(dark, 0.03, 0.5).expand(-1, looks.pattern.shape[1], -1, -1).clone()
+        tone[:, -2:] = torch.where(dark, 0.5, 0.03)
+        colors = torch.lerp(tone.expand_as(looks.colors), looks.colors, 0.2)
+        return dataclasses.replace(
+            looks,
+            pattern=torch.where(plain[:, None], 0, looks.pattern),
+            behind=torch.where(plain, 0, looks.behind),
+            colors=torch.where(plain[:, None, None, None], colors, looks.colors),
+        )
 
     def draw(self, which: Tensor, *, samples: int = 1) -> tuple[Tensor, Tensor]:
         """Return clips of these motions, and their actions."""
