@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import docs_bench_lowlight
 import docs_gpu
 import docs_lowlight
 import docs_noise
@@ -31,6 +32,7 @@ DOCUMENTS = (
     "docs/models/teachers.md",
     "docs/lowlight/regimes.md",
     "docs/lowlight/enhance.md",
+    "docs/lowlight/benchmark.md",
 )
 STAGES = ("lowlight", "codec", "attention", "motion")
 
@@ -431,6 +433,7 @@ PARTS = {
     "captured_error": lambda: docs_gpu.captured_error(load("captured--h100"), table),
     "gpu_speed": lambda: docs_gpu.speed(load("attention_speed--h100"), table),
     "lowlight_speed": lambda: docs_lowlight.speed(load("lowlight_speed--cpu"), table),
+    **docs_bench_lowlight.parts(RESULTS, table),
     "first_token": lambda: docs_gpu.first_token(load("attention_llm--h100"), table),
     "noise_estimates": lambda: docs_noise.estimates(load("regimes--cpu"), table),
     "noise_verdicts": lambda: docs_noise.verdicts(load("regimes--cpu"), table),
