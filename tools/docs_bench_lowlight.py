@@ -154,6 +154,11 @@ def aims(table: Table) -> Iterator[list[str]]:
                 continue
             lines = _recovered(found, curve) if boxes else _against(found, curve)
             yield from ([curve, label(triple), *line] for line in lines)
+        twin = curve.replace("pretext", "ensemble")
+        if twin != curve and twin in table.methods:
+            for triple in (t for t in TRIPLES if t in table.machine):
+                x = table.machine[triple].difference(curve, (1, twin))
+                yield [curve, label(triple), f"less {twin}", points(x), "compared", "compared"]
         bright, noisy = table.machine.get(BRIGHT), table.machine.get(NOISY)
         if bright is not None:
             for name in (curve, f"auto gate, {curve}"):

@@ -114,6 +114,18 @@ def test_aims_of_boxes(docs) -> None:
     assert reached == "open, mean above"
 
 
+def test_two_ways_to_align_are_compared(docs) -> None:
+    ours, _ = docs
+    table = made("classes")
+    for outcomes in table.machine.values():
+        outcomes.again["eye--pretext"] = [0] * 5 + [1] * 5
+        outcomes.again["eye--ensemble"] = [1] + [0] * 9
+    table.methods |= {"eye--pretext": "a", "eye--ensemble": "b"}
+    rows = [r for r in ours.aims(table) if r[2] == "less eye--ensemble"]
+    assert len(rows) == len(TRIPLES)
+    assert rows[0][3].startswith("+40.0 (")
+
+
 def test_verdicts(docs) -> None:
     from foveal.stats import Interval
 

@@ -95,6 +95,12 @@ def test_intervals_resample_pictures() -> None:
     assert 0.6 < found.high < 1
     assert (found.num_groups, found.anecdote) == (8, True)
     assert difference(half, half).high == 0
+    # a class that no picture of a resample has does not count there
+    rare = {**half, "dog": match_boxes([boxes()] * 8, [boxes(A)] + [boxes()] * 7)["cat"]}
+    without_first = np.array([0.0] + [1.0] * 7)
+    assert mean_average_precision(rare, without_first) == pytest.approx(3 / 7)
+    assert mean_average_precision(rare) == pytest.approx(0.25)
+    assert math.isfinite(difference(rare, all_right | {"dog": rare["dog"]}).low)
 
 
 class Levels(torch.nn.Module):
