@@ -80,7 +80,10 @@ def test_keys_and_values_of_two_types_are_prepared(monkeypatch, dtypes):
     assert handed["stats_kernel"][0].dtype == handed["stats_kernel"][1].dtype
     wanted = prepare(k, v, precision=Sage(), k_mean=found.key_mean, impl="cpu")
     assert torch.equal(found.keys.values, wanted.keys.values)
-    assert torch.equal(found.values.dequantize(), wanted.values.dequantize())
+    ours, theirs = found.values.dequantize(), wanted.values.dequantize()
+    same = torch.isclose(ours, theirs, rtol=1e-6, atol=0)
+    assert same.float().mean() > 0.999  # a GPU's quotient may lie on the other side of a tie ...
+    assert torch.allclose(ours, theirs, rtol=0.13, atol=0)  # ... of two neighbours in 8 bits
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)

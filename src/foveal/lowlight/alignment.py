@@ -1,6 +1,5 @@
 """Label-free training of the concave curve for somebody's frozen model (SACC)."""
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from foveal.errors import ArgumentError
 from foveal.lowlight.alignment_state import AlignmentStep, Checkpoint, Schedule, digest_of
 from foveal.lowlight.alignment_tasks import EnsembleTask, PretextTask, Setup
-from foveal.lowlight.concave_curve import NUM_KNOTS, ConcaveCurve
+from foveal.lowlight.alignment_training import new_curve, train_curve
+from foveal.lowlight.concave_curve import ConcaveCurve
 from foveal.lowlight.ensemble import Activation, pseudo_labels, pseudo_loss
 from foveal.lowlight.frozen import answer_of, frozen
 from foveal.lowlight.pictures import Pictures, Source
@@ -44,6 +44,7 @@ def align(
     patience: int = 6,
     check_every: int = 25,
     checkpoint: str | Path | None = None,
+    groups: Sequence[int] | None = None,
     seed: int = 0,
     on_step: Callable[[AlignmentStep], None] | None = None,
 ) -> ConcaveCurve:
@@ -78,7 +79,7 @@ def align(
         num_steps: Steps of the curve at most.
         head_steps: Steps of the head. "pretext" only.
         batch_size: Pictures a step.
-        learning_rate: Of Adam, for both.
+        learning_rate: Of Adam, for both; that of the curve falls by half a cosine.
         confidence: Least mean probability of an answer that is trusted, in [0, 1].
         sharpen: See `pseudo_labels`.
         start: The curve starts near the reciprocal curve of this parameter; None starts at
@@ -88,8 +89,11 @@ def align(
         check_every: Steps between checks.
         checkpoint: A `.safetensors` file that is written at each check; if it is there, training
             goes on from it to the same result.
+        groups: Of which scene each dark picture is, such as of which film a frame: no scene is
+            both learned from and kept. Default: each picture is its own.
         seed: Of the initialisation, the cuts and the order of the pictures.
-        on_step: Called after each step, for progress or to stop by raising.
+        on_step: Called after each step, for progress; `StopIteration` raised at a step of the curve
+            ends the training and the best curve so far is returned, anything else goes through.
 
     Raises:
         ArgumentError: a picture has NaN or lies out of [0, 1]; `normal` is darker than `dark`
@@ -100,7 +104,7 @@ def align(
         Unknown there and chosen here: grid and filter of the ensemble, permutations, batch.
     Cost: a step is a forward and a backward pass of the model on a batch; "ensemble" adds nine
         forward passes a picture, once. Memory: one batch, and the ensemble's answers in 16 bits as
-        long as they fit 512 MiB.
+        long as they fit 512 MiB, or an eighth of a GPU.
     """
     if method not in get_args(Method):
         raise ArgumentError(f"align: method is {method!r}, must be one of {get_args(Method)}")
@@ -118,16 +122,17 @@ def align(
     if start is not None and not start > 0:
         raise ArgumentError(f"align: start is {start}, must be > 0, or None")
     night, day = Source("dark", dark), None if normal is None else Source("normal", normal)
+    if groups is not None and len(groups) != len(night):
+        raise ArgumentError(
+            f"align: groups has {len(groups)} numbers, must be one for each of "
+            f"{len(night)} pictures"
+        )
     if day is not None and day.brightness() < night.brightness():
         raise ArgumentError(
             f"align: normal has median brightness {day.brightness():.3f} and dark "
             f"{night.brightness():.3f}, must be the other way round; are they swapped?"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        curve = ConcaveCurve(coupled=coupled)
-        if start is not None:
-            _start_from(curve, start)
+    curve = new_curve(start=start, coupled=coupled, seed=seed)
     setup = Setup(
         model=model,
         size=size or int(getattr(model, "size", _DEFAULT_SIZE)),
@@ -139,6 +144,7 @@ def align(
         *(method, schedule, setup.size, confidence, sharpen, start, coupled, activation),
         *(() if method == "ensemble" else (head_steps, layers)),
         *((len(x), x.brightness()) for x in (night, day) if x is not None),
+        *(() if groups is None else (tuple(groups),)),
     )
     saved = Checkpoint(checkpoint, settings)
     curve.to(setup.device)
@@ -150,7 +156,7 @@ def align(
         else:
             task = PretextTask(setup, night, day, layers, seed)
             task.learn_head(schedule, head_steps, saved, on_step)
-        _train(curve, task, schedule, saved, on_step)
+        train_curve(curve, task, schedule, groups=groups, saved=saved, on_step=on_step)
     return curve.eval().requires_grad_(False)
 
 
@@ -169,58 +175,3 @@ def alignment_loss(
     """
     targets = pseudo_labels(recogniser, dark, confidence=confidence, activation=activation)
     return pseudo_loss(recogniser(curve(dark)), targets)
-
-
-def _train(
-    curve: ConcaveCurve,
-    task: Any,
-    schedule: Schedule,
-    saved: Checkpoint,
-    on_step: Callable[[AlignmentStep], None] | None,
-) -> None:
-    """Train the curve, and leave it at its best."""
-    pictures: list[int] = task.pictures
-    train, kept = ([pictures[i] for i in part] for part in schedule.split(len(pictures)))
-    generator = torch.Generator().manual_seed(schedule.seed + 1)
-    optimiser = torch.optim.Adam(curve.parameters(), lr=schedule.learning_rate)
-    best = copy.deepcopy(curve.state_dict())
-    step, least, waited = saved.restore(curve, best, optimiser, generator)
-
-    @torch.no_grad()
-    def judge() -> tuple[float, float | None]:
-        losses: list[float] = []
-        shares: list[float] = []
-        same = torch.Generator().manual_seed(2)
-        for at in range(0, len(kept), schedule.batch_size):
-            loss, share = task.loss(curve, kept[at : at + schedule.batch_size], same)
-            losses.append(loss.item())
-            shares += [] if share is None else [share]
-        return sum(losses) / len(losses), sum(shares) / len(shares) if shares else None
-
-    if step == 0:
-        least, _ = judge()
-    while step < schedule.num_steps and waited < schedule.patience:
-        loss, share = task.loss(curve, schedule.pick(train, generator), generator)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        step += 1
-        held = None
-        if step % schedule.check_every == 0 or step == schedule.num_steps:
-            held, share = judge()
-            waited += 1
-            if held < least:
-                least, waited = held, 0
-                best = copy.deepcopy(curve.state_dict())
-            saved.keep(curve, best, optimiser, generator, step=step, least=least, waited=waited)
-        if on_step is not None:
-            on_step(AlignmentStep("curve", step, schedule.num_steps, loss.item(), held, share))
-    curve.load_state_dict(best)
-
-
-def _start_from(curve: ConcaveCurve, a: float) -> None:
-    """Let the untrained curve be close to the reciprocal curve of parameter `a`."""
-    knots = torch.arange(1, NUM_KNOTS + 1) / NUM_KNOTS
-    curvature = (a / (a + knots)) ** 3 + 1e-3
-    with torch.no_grad():
-        curve.fc.bias.copy_(curvature[:, None].expand(-1, 3).flatten())

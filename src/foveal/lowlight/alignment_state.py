@@ -1,6 +1,8 @@
 """What a training keeps: its schedule, its steps, and a checkpoint to go on from."""
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,30 @@ class Schedule:
     check_every: int
     seed: int
 
-    def split(self, count: int) -> tuple[list[int], list[int]]:
-        """Return the pictures to learn from and those to judge by; a lone one is both."""
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed)).tolist()
-        kept = max(1, count // _KEPT)
-        return (order[kept:] or order), order[:kept]
+    def split(
+        self, pictures: Sequence[int], groups: Sequence[int] | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Return the pictures to learn from and those to judge by; a lone one is both.
+
+        Args:
+            pictures: By number.
+            groups: Of which scene each picture of the source is: a scene is not parted, as long as
+                there are two.
+        """
+        scene = {i: i if groups is None else groups[i] for i in pictures}
+        scenes = list(dict.fromkeys(scene.values()))
+        if len(scenes) == 1:
+            scene, scenes = {i: i for i in pictures}, list(pictures)
+        order = torch.randperm(len(scenes), generator=torch.Generator().manual_seed(self.seed))
+        kept = {scenes[i] for i in order[: max(1, len(scenes) // _KEPT)].tolist()}
+        mixed = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(self.seed))
+        every = [pictures[i] for i in mixed.tolist()]
+        train = [i for i in every if scene[i] not in kept]
+        return train or every, [i for i in every if scene[i] in kept]
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step: half a cosine, down to a hundredth."""
+        return self.learning_rate * (0.01 + 0.495 * (1 + math.cos(math.pi * step / self.num_steps)))
 
     def pick(self, pictures: list[int], generator: torch.Generator) -> list[int]:
         """Return the pictures of one step, none twice."""

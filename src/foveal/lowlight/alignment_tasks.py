@@ -21,6 +21,8 @@ from foveal.lowlight.pretext import JigsawHead, far_permutations, shuffle
 PUZZLE = 255 / 192
 """Side of a cut over that of the puzzle made of it."""
 _LABELS_BYTES = 512 << 20
+_LABELS_FRACTION = 8
+"""On a GPU, answers may take one part in so many of its memory."""
 _LEARNED = 0.98
 """A head has learned something when its loss is below this part of that of guessing."""
 
@@ -70,6 +72,10 @@ class EnsembleTask:
         )
         self._labels: dict[int, PseudoLabels] = {}
         self._bytes = 0
+        self._most_bytes = _LABELS_BYTES
+        if setup.device.startswith("cuda"):
+            memory = torch.cuda.get_device_properties(setup.device).total_memory
+            self._most_bytes = max(_LABELS_BYTES, memory // _LABELS_FRACTION)
 
     def recognise(self, pictures: Tensor) -> Tensor:
         """Return the model's logits."""
@@ -124,7 +130,7 @@ class EnsembleTask:
                 half = found.probabilities[row : row + 1].half()
                 fresh[i] = PseudoLabels(half, found.keep[row : row + 1], found.activation)
                 size = half.numel() * 2 + found.keep[row].numel()
-                if self._bytes + size <= _LABELS_BYTES:
+                if self._bytes + size <= self._most_bytes:
                     self._labels[i] = fresh[i]
                     self._bytes += size
         parts = [self._labels.get(i) or fresh[i] for i in indices]
@@ -187,7 +193,7 @@ class PretextTask:
         if saved.restore_head(self.head):
             self.head.eval().requires_grad_(False)
             return
-        train, kept = schedule.split(len(self._day))
+        train, kept = schedule.split(range(len(self._day)))
         generator = torch.Generator().manual_seed(schedule.seed)
         optimiser = torch.optim.Adam(self.head.parameters(), lr=schedule.learning_rate)
         right = held = 0.0

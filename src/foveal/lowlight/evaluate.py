@@ -30,6 +30,7 @@ __all__ = [
     "UNTOUCHED",
     "Brighten",
     "Finder",
+    "Masker",
     "Namer",
     "Seen",
     "Triple",
@@ -40,10 +41,12 @@ __all__ = [
     "in_the_dark",
     "is_detector",
     "judge_in_the_dark",
+    "takes_whole_pictures",
 ]
 
 OVERLAP = 0.5
 THRESHOLD = 0.3
+_LEAST_MASK = 0.02  # of the pixels, or there is nothing to be found again
 _MOST_PIXELS = {"cpu": 1 << 20}
 _MOST_PIXELS_ELSEWHERE = 1 << 23
 
@@ -67,6 +70,15 @@ class Finder(Protocol):
 
     def detect(self, images: Tensor, *, threshold: float = 0.3) -> list[Detections]:
         """Return the things of each of the images (b, 3, height, width)."""
+        ...
+
+
+@runtime_checkable
+class Masker(Protocol):
+    """Marks the pixels of what it knows in pictures of any size."""
+
+    def mask(self, images: Tensor) -> Tensor:
+        """Return probabilities (b, 1, height, width) of the images (b, 3, height, width)."""
         ...
 
 
@@ -108,7 +120,7 @@ def fixed_methods() -> dict[str, Brighten]:
 
 
 def evaluate(
-    teacher: Namer | Finder,
+    teacher: Namer | Finder | Masker,
     pictures: Sequence[Float[Tensor, "*frames 3 height width"]],
     groups: Sequence[int],
     methods: Mapping[str, Brighten],
@@ -140,7 +152,7 @@ def evaluate(
 
 
 def judge_in_the_dark(
-    teacher: Namer | Finder,
+    teacher: Namer | Finder | Masker,
     pictures: Sequence[Float[Tensor, "*frames 3 height width"]],
     groups: Sequence[int],
     methods: Mapping[str, Brighten],
@@ -154,7 +166,8 @@ def judge_in_the_dark(
     """Yield, for one darkness after the other, what each item shows of its daylight answer.
 
     Args:
-        teacher: Frozen; with `detect`, things are counted, else top classes.
+        teacher: Frozen; with `detect`, things are counted, with `mask` masks that overlap by half
+            of their union, else top classes.
         pictures: sRGB in [0, 1], daylight; any size for detectors, else as the teacher wants it.
             Each frame of a clip, (t, 3, h, w), has its own noise.
         groups: Which pictures belong together: they are resampled as one.
@@ -267,9 +280,14 @@ def _reciprocal(a: float) -> Brighten:
     return lambda x: reciprocal_curve(x, a)
 
 
-def is_detector(teacher: Namer | Finder) -> TypeGuard[Finder]:
+def is_detector(teacher: object) -> TypeGuard[Finder]:
     """Return whether the teacher answers in boxes."""
     return isinstance(teacher, Finder)
+
+
+def takes_whole_pictures(teacher: object) -> bool:
+    """Return whether the teacher takes pictures of any size: it answers in boxes or masks."""
+    return isinstance(teacher, (Finder, Masker))
 
 
 @runtime_checkable
@@ -289,8 +307,10 @@ class _Judge(Protocol):
         ...
 
 
-def _judge_of(teacher: Namer | Finder) -> _Judge:
-    return _Boxes(teacher) if isinstance(teacher, Finder) else _Classes(teacher)
+def _judge_of(teacher: Namer | Finder | Masker) -> _Judge:
+    if isinstance(teacher, Finder):
+        return _Boxes(teacher)
+    return _Masks(teacher) if isinstance(teacher, Masker) else _Classes(teacher)
 
 
 class _Classes:
@@ -330,6 +350,30 @@ class _Boxes:
         found = self._teacher.detect(pictures, threshold=THRESHOLD)
         same = [found_again(day, night) for day, night in zip(days, found, strict=True)]
         return [(n, len(night) - n) for n, night in zip(same, found, strict=True)]
+
+
+class _Masks:
+    """The mask of the day, if it marks anything, and whether that of the night is the same."""
+
+    def __init__(self, teacher: Masker) -> None:
+        self._teacher = teacher
+
+    def day(self, picture: Tensor) -> Tensor:
+        return self._teacher.mask(picture[None])[0] > 0.5
+
+    def things(self, day: Tensor) -> int:
+        return int(float(day.float().mean()) >= _LEAST_MASK)
+
+    def night(self, pictures: Tensor, days: Sequence[Tensor]) -> list[tuple[int, int]]:
+        day = torch.stack(list(days))
+        night = self._teacher.mask(pictures) > 0.5
+        both = (day & night).flatten(1).sum(1)
+        same = (both >= OVERLAP * (day | night).flatten(1).sum(1)).tolist()
+        found: list[tuple[int, int]] = []
+        for same_as_day, was, now in zip(same, days, night, strict=True):
+            again = int(same_as_day) * self.things(was)
+            found.append((again, max(self.things(now) - again, 0)))
+        return found
 
 
 def found_again(day: Detections, night: Detections) -> int:

@@ -63,7 +63,7 @@ def answer_of(output: Any) -> Tensor:
 
 
 class Taps:
-    """Reads what modules of a model put out while it runs.
+    """Reads what modules of a model put out while it runs; the largest map of one that runs often.
 
     Args:
         model: Any module.
@@ -105,7 +105,9 @@ class Taps:
                     f"align: layers has {name!r}, whose output is no feature map, must be "
                     "(b, c, h, w), (b, c, t, h, w) or (b, tokens, c); name another module"
                 )
-            self.found[name] = found
+            known = self.found.get(name)
+            if known is None or found.shape[2:].numel() >= known.shape[2:].numel():
+                self.found[name] = found
 
         return hook
 
@@ -136,13 +138,14 @@ def choose_layers(model: nn.Module, run: Any) -> list[str]:
     Raises:
         ArgumentError: no module puts out such a map.
     """
-    last: dict[tuple[int, int], str] = {}
+    largest: dict[str, tuple[int, int]] = {}  # in the order of the last run
     names = {module: name for name, module in model.named_modules() if name}
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         found = as_map(output)
         if found is not None and min(found.shape[2:]) >= _LEAST_SIDE and found.shape[1] >= 4:
-            last[(found.shape[2], found.shape[3])] = names[module]
+            known = largest.pop(names[module], (0, 0))
+            largest[names[module]] = max(known, (found.shape[2], found.shape[3]))
 
     hooks = [module.register_forward_hook(keep) for module in names]
     try:
@@ -151,6 +154,7 @@ def choose_layers(model: nn.Module, run: Any) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
+    last = {size: name for name, size in largest.items()}
     if not last:
         raise ArgumentError(
             "align: the model has no module whose output is a feature map of at least "

@@ -14,7 +14,8 @@ from foveal.teachers.protocol import Activation
 class GraphTeacher(nn.Module):
     """A frozen network out of a file, images (b, 3, size, size) in.
 
-    A subclass names its preprocessing, the tensors at its points, and those that it reads.
+    A subclass names its preprocessing, the tensors at its points, and those that it reads. Each
+    point is also a submodule, `at.<point>`, so that forward hooks can read what the network holds.
     """
 
     activation: Activation = "sigmoid"
@@ -29,6 +30,7 @@ class GraphTeacher(nn.Module):
         super().__init__()
         self.points = tuple(self.tensors)
         self.graph = GraphModule(graph, outputs=(*self.tensors.values(), *self.heads))
+        self.at = nn.ModuleDict({point: nn.Identity() for point in self.points})
         self.eval()
 
     @property
@@ -67,8 +69,14 @@ class GraphTeacher(nn.Module):
         """Tensors of the graph by name, as (b, channels, height, width)."""
         check_images(type(self).__name__, x, size=self.size)
         y = self.preprocessing.normalize(x)
-        out = self.graph(y.permute(0, 2, 3, 1) if self.channels_last else y, outputs=names)
-        return [out[n].permute(0, 3, 1, 2) if self.channels_last else out[n] for n in names]
+        heard = {p: self.tensors[p] for p, module in self.at.items() if module._forward_hooks}
+        wanted = tuple(dict.fromkeys((*names, *heard.values())))
+        out = self.graph(y.permute(0, 2, 3, 1) if self.channels_last else y, outputs=wanted)
+        if self.channels_last:
+            out = {name: tensor.permute(0, 3, 1, 2) for name, tensor in out.items()}
+        for point, name in heard.items():
+            self.at[point](out[name])
+        return [out[name] for name in names]
 
 
 def find_point(where: str, points: tuple[str, ...], point: str | None) -> str:
