@@ -65,7 +65,12 @@ def darkened(clip: Tensor, seed: int, args: argparse.Namespace) -> Tensor:
 
 
 def align(
-    method: str, model: FlowNet, dark: list[Tensor], day: list[Tensor], args: argparse.Namespace
+    method: str,
+    model: FlowNet,
+    dark: list[Tensor],
+    day: list[Tensor],
+    groups: list[int],
+    args: argparse.Namespace,
 ) -> tuple[lowlight.ConcaveCurve, dict[str, Any]]:
     """Return the curve of one method, and how it was learned."""
     steps: list[dict[str, Any]] = []
@@ -79,7 +84,7 @@ def align(
 
     common = {
         "dark": dark, "num_steps": args.steps, "batch_size": args.batch, "learning_rate": args.lr,
-        "size": args.size, "seed": args.seed, "on_step": note,
+        "size": args.size, "seed": args.seed, "on_step": note, "groups": groups,
     }  # fmt: skip
     if method == "pretext":
         layers = {"pyramid": model.layers, "default": None}[args.layers]
@@ -129,8 +134,9 @@ def main() -> None:
     model = FlowNet.load(args.network).to(device)
     photos = load_squares(files_of(args.photos / "train")[: args.photographs], args.texture)
     photos = photos.to(device)
-    night = [x.frames[0] for x in scenes(photos[::2], args.clips, DARK_SEED, args)]
-    dark = [darkened(clip, DARK_SEED + i, args) for i, clip in enumerate(night)]
+    night = scenes(photos[::2], args.clips, DARK_SEED, args)
+    dark = [darkened(x.frames[0], DARK_SEED + i, args) for i, x in enumerate(night)]
+    groups = [int(x.source[0]) for x in night]
     day = [x.frames[0] for x in scenes(photos[1::2], args.clips, DAY_SEED, args)]
     args.out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
@@ -148,7 +154,7 @@ def main() -> None:
     failed: dict[str, str] = {}
     for method in dict.fromkeys(args.method):
         try:
-            curve, log = align(method, model, dark, day, args)
+            curve, log = align(method, model, dark, day, groups, args)
         except ArgumentError as error:
             failed[method] = str(error)
             say(f"{method} failed: {error}")

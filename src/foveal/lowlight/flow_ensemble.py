@@ -1,7 +1,7 @@
 """The curve ensemble for motion: where nine brightened clips agree, a curve learns their flow."""
 
-import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from foveal.errors import ArgumentError
 from foveal.lowlight.alignment_state import AlignmentStep, Schedule
 from foveal.lowlight.alignment_tasks import brighten
-from foveal.lowlight.concave_curve import NUM_KNOTS, ConcaveCurve
+from foveal.lowlight.alignment_training import new_curve, train_curve
+from foveal.lowlight.concave_curve import ConcaveCurve
 from foveal.lowlight.ensemble import ENSEMBLE, reciprocal_curve
 from foveal.lowlight.frozen import frozen
 from foveal.lowlight.pictures import Pictures, Source
@@ -84,13 +85,15 @@ def align_to_flow(
     coupled: bool = False,
     patience: int = 6,
     check_every: int = 25,
+    groups: Sequence[int] | None = None,
     seed: int = 0,
     on_step: Callable[[AlignmentStep], None] | None = None,
 ) -> ConcaveCurve:
     """Train a curve under which a frozen flow network answers as most of nine curves let it.
 
-    `align(method="ensemble")` for a model whose answer is motion; one curve a clip. One clip in
-    eight is kept; training stops early by the loss on these, and the best curve is returned.
+    `align(method="ensemble")` for a model whose answer is motion; one curve a clip. Clips without a
+    trusted pixel are left out. Of the others one in eight is kept; training stops early by the loss
+    on these, and the best curve is returned.
 
     Args:
         model: Clips (b, 3, t, size, size) in [0, 1] to flow (b, 2, t - 1, size, size), in pixels.
@@ -105,12 +108,14 @@ def align_to_flow(
         coupled: One curve for all channels.
         patience: Checks without a better one before training stops.
         check_every: Steps between checks.
+        groups: Of which scene each clip is; see `align`.
         seed: Of the initialisation and the order of the clips.
-        on_step: Called after each step.
+        on_step: Called after each step; see `align`.
 
     Raises: ArgumentError: a value is out of range, the clips are no clips, or nowhere do the
         answers agree.
-    Cost: a step is ten passes and a backward pass of the model on a batch.
+    Cost: a step is ten passes and a backward pass of the model on a batch; before, nine passes a
+        clip.
     """
     side = size or int(getattr(model, "size", 0))
     for name, value, least in (
@@ -127,12 +132,19 @@ def align_to_flow(
             f"align_to_flow: dark holds {tuple(source[0].shape)}, must be clips (t, 3, height, "
             "width) of two frames or more"
         )
-    curve = _new_curve(start, coupled, seed)
+    if groups is not None and len(groups) != len(source):
+        raise ArgumentError(
+            f"align_to_flow: groups has {len(groups)} numbers, must be one for each of "
+            f"{len(source)} clips"
+        )
+    curve = new_curve(start=start, coupled=coupled, seed=seed)
     device = str(next(iter(model.parameters()), torch.empty(0)).device)
     schedule = Schedule(num_steps, batch_size, learning_rate, patience, check_every, seed)
     curve.to(device)
     with frozen(model):
-        _train(curve, _Task(model, source, side, device, spread), schedule, on_step)
+        task = _Task(model, source, side, device, spread)
+        task.ask(batch_size, on_step)
+        train_curve(curve, task, schedule, groups=groups, on_step=on_step)
     return curve.eval().requires_grad_(False)
 
 
@@ -142,75 +154,37 @@ class _Task:
     def __init__(
         self, model: nn.Module, source: Source, size: int, device: str, spread: float
     ) -> None:
-        self.count = len(source)
+        self.pictures: list[int] = []
         self._model, self._source, self._size = model, source, size
         self._device, self._spread = device, spread
 
+    def ask(self, batch_size: int, on_step: Callable[[AlignmentStep], None] | None) -> None:
+        """Ask the model about the middle of every clip once; clips without an answer are left out.
+
+        Raises: ArgumentError: there is none with one.
+        """
+        count = len(self._source)
+        for at in range(0, count, batch_size):
+            indices = list(range(at, min(at + batch_size, count)))
+            dark = self._source.batch(indices, self._size, None, self._device)
+            keep = pseudo_flow(self._model, dark, spread=self._spread).keep.flatten(1).any(1)
+            self.pictures += [i for i, yes in zip(indices, keep.tolist(), strict=True) if yes]
+            if on_step is not None:
+                done = at + len(indices)
+                share = len(self.pictures) / done
+                on_step(AlignmentStep("labels", done, count, math.nan, right=share))
+        if not self.pictures:
+            raise ArgumentError(
+                f"align_to_flow: spread is {self._spread}, within which the nine answers agree "
+                f"nowhere in {count} clips, must be larger; or they are too dark or too noisy for "
+                "this model under any curve"
+            )
+
     def loss(
-        self, curve: ConcaveCurve, indices: list[int], generator: torch.Generator | None
-    ) -> tuple[Tensor, float]:
+        self, curve: ConcaveCurve, indices: list[int], generator: torch.Generator
+    ) -> tuple[Tensor, float | None]:
         """Return the loss on some clips, and the share of pixels that are trusted."""
         dark = self._source.batch(indices, self._size, generator, self._device)
         targets = pseudo_flow(self._model, dark, spread=self._spread)
         flow = self._model(brighten(curve, dark).transpose(1, 2))
         return pseudo_flow_loss(flow, targets), float(targets.keep.float().mean())
-
-
-def _new_curve(start: float | None, coupled: bool, seed: int) -> ConcaveCurve:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        curve = ConcaveCurve(coupled=coupled)
-    if start is not None:
-        knots = torch.arange(1, NUM_KNOTS + 1) / NUM_KNOTS
-        curvature = (start / (start + knots)) ** 3 + 1e-3
-        with torch.no_grad():
-            curve.fc.bias.copy_(curvature[:, None].expand(-1, 3).flatten())
-    return curve
-
-
-def _train(
-    curve: ConcaveCurve,
-    task: _Task,
-    schedule: Schedule,
-    on_step: Callable[[AlignmentStep], None] | None,
-) -> None:
-    """Train the curve, and leave it at its best."""
-    train, kept = schedule.split(task.count)
-    generator = torch.Generator().manual_seed(schedule.seed + 1)
-    optimiser = torch.optim.Adam(curve.parameters(), lr=schedule.learning_rate)
-
-    @torch.no_grad()
-    def judge() -> tuple[float, float]:
-        parts = [
-            kept[i : i + schedule.batch_size] for i in range(0, len(kept), schedule.batch_size)
-        ]
-        found = [task.loss(curve, part, None) for part in parts]
-        return (
-            sum(loss.item() for loss, _ in found) / len(found),
-            sum(share for _, share in found) / len(found),
-        )
-
-    best = copy.deepcopy(curve.state_dict())
-    least, trusted = judge()
-    if not trusted:
-        raise ArgumentError(
-            "align_to_flow: spread is too small for these clips: nowhere do the nine answers "
-            "agree, must be larger; or it is too dark or too noisy for this model under any curve"
-        )
-    step = waited = 0
-    while step < schedule.num_steps and waited < schedule.patience:
-        loss, share = task.loss(curve, schedule.pick(train, generator), generator)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        step += 1
-        held = None
-        if step % schedule.check_every == 0 or step == schedule.num_steps:
-            held, share = judge()
-            waited += 1
-            if held < least:
-                least, waited = held, 0
-                best = copy.deepcopy(curve.state_dict())
-        if on_step is not None:
-            on_step(AlignmentStep("curve", step, schedule.num_steps, loss.item(), held, share))
-    curve.load_state_dict(best)
