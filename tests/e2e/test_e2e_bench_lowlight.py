@@ -13,6 +13,7 @@ import torch
 from foveal._core.media import write_image
 from foveal._core.video import VideoWriter
 from foveal.cli import main
+from foveal.cli.bench_pictures import frames
 from foveal.lowlight import ConcaveCurve
 from foveal.lowlight.bench_table import Table
 
@@ -206,6 +207,10 @@ def test_frames_are_resampled_by_parts_of_the_video(bench) -> None:
     assert found["where"]["source"] == "12 frames of night.mp4"
     assert np.unique(found["groups"].split(), return_counts=True)[1].sum() == 12
     assert {r["gain"]["num_groups"] for r in found["rows"]} == {10}
+    for i in range(2, 5):
+        write_image(Path("photos") / f"{i}.png", torch.full((3, 20, 30), 0.2 * i))
+    spread = frames("photos", 2, 512)
+    assert torch.allclose(spread[1], torch.full((3, 20, 30), 0.4), atol=0.01)  # the third of five
     code, text, err = bench("--json", frames=2, photos=None, video="photos", draws=1)
     assert (code, json.loads(text)["where"]["source"]) == (0, "2 frames of photos")
     code, _, err = bench(frames=25, **asked)
@@ -286,6 +291,9 @@ def test_labelled_images_of_ones_own(bench) -> None:
     # a model without names has them in the order of the alphabet: high, low, mid
     found = json.loads(bench("--json", model=f"{bench.name}:Kinds", **asked)[1])
     assert found["rows"][0]["top1"] == 0
+    found = json.loads(bench("--json", model=model, **{**asked, "most": 3})[1])
+    dazzled = {r["method"]: r for r in found["rows"]}["reciprocal 0.00501"]
+    assert dazzled["top1"] == pytest.approx(1 / 3)  # one of each class, not the first three
     code, text, _ = bench(model=model, **{**asked, "most": 3})
     assert (code, "untouched" in text, "reciprocal 0" in text) == (0, True, False)
     assert "top-1 100.0 %" in text
