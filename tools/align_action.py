@@ -172,7 +172,7 @@ def main() -> None:
     methods = {
         **fixed_methods(),
         **curves,
-        "random-init curve": baselines.make("random-curve").to(device),
+        "random-init curve": baselines.make("random-curve"),
         "shipped curve": lowlight.ConcaveCurve.load().to(device),
     }
     with torch.no_grad():
