@@ -5,8 +5,8 @@
 
 Motions are computed once; cameras, paint, light and backdrops are drawn anew for every clip, and a
 clip is shown about three times, mirrored, under other light and with the grain that cameras have by
-day (a standard deviation of up to 0.08 in sRGB, 0.03 on average). At first most bodies are plain and
-stand before a plain room, later one in ten: cluttered looks alone are not learned from scratch.
+day. At first most bodies are plain and stand before a plain room, later one in ten: cluttered looks
+alone are not learned from scratch.
 Photographs of PHOTOS/train stand behind the figures in training, those of PHOTOS/test in the last
 figures; without any, walls are painted. Writes OUT/action.safetensors with its .json, and
 OUT/action.log.json: held-out accuracy (other motions, other cameras, other looks), how it falls
@@ -33,6 +33,10 @@ def say(**row: object) -> dict[str, object]:
     return row
 
 
+GRAIN = 0.1
+"""Most noise by day, a standard deviation in sRGB; a third of it on average."""
+
+
 class Pool:
     """Clips that were rendered: each is shown some times, mirrored, by other light and grain."""
 
@@ -57,7 +61,7 @@ class Pool:
         light = (0.75 + 0.5 * torch.rand(count, 3, generator=g)).to(device)
         x = self.frames[which].float().div_(255)
         x = torch.where(flip[:, None, None, None, None], x.flip(-1), x)
-        grain = (0.08 * torch.rand(count, generator=g) ** 2).to(device)  # of cameras by day
+        grain = (GRAIN * torch.rand(count, generator=g) ** 2).to(device)
         x = x * light[:, None, :, None, None]
         x = (x + grain[:, None, None, None, None] * torch.randn_like(x)).clamp_(0, 1)
         return x.transpose(1, 2), self.labels[which]
