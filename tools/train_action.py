@@ -19,6 +19,7 @@ import math
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from action_clips import NAMES, Clips, bank, photographs
@@ -191,17 +192,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     net = net.to(memory_format=torch.contiguous_format).eval()
     net.save(args.out / "action.safetensors")
-    held: dict[str, object] = {}
-    with torch.no_grad():
-        t = time.perf_counter()
-        for _ in range(4):
-            last = day.batch(args.batch)[0]
-        last.sum().item()
-        held["render_clips_per_s"] = 4 * args.batch / (time.perf_counter() - t)
-    for split in ("val", "test"):
-        held[split] = judge(net, clips(split), 2, args.batch)
-        say(split=split, **{k: v for k, v in held[split].items() if k.startswith("accuracy")})
-    log = {
+    log: dict[str, Any] = {
         "arguments": {k: str(v) for k, v in vars(args).items()},
         "names": list(net.names),
         "parameters": sum(p.numel() for p in net.parameters()),
@@ -210,13 +201,25 @@ def main() -> None:
         "clips_seen": step * args.batch,
         "photographs": {k: 0 if v is None else len(v) for k, v in photos.items()},
         "train_motions": len(banks["train"].label),
-        "seconds": time.perf_counter() - started,
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
         "torch": torch.__version__,
-        **held,
         "log": rows,
     }
-    (args.out / "action.log.json").write_text(json.dumps(log, indent=1) + "\n")
+
+    def keep(**row: object) -> None:
+        log.update(row, seconds=time.perf_counter() - started)
+        (args.out / "action.log.json").write_text(json.dumps(log, indent=1) + "\n")
+
+    with torch.no_grad():
+        t = time.perf_counter()
+        for _ in range(4):
+            last = day.batch(args.batch)[0]
+        last.sum().item()
+        keep(render_clips_per_s=4 * args.batch / (time.perf_counter() - t))
+    for split in ("test", "val"):
+        held = judge(net, clips(split), 2, args.batch)
+        keep(**{split: held})
+        say(split=split, **{k: v for k, v in held.items() if k.startswith("accuracy")})
 
 
 if __name__ == "__main__":
