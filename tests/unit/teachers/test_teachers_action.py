@@ -1,11 +1,19 @@
 """The action recogniser: shapes, gradients, files, and what it tells apart."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import foveal
+from foveal import motion
+from foveal.data.figure_looks import draw_looks
+from foveal.data.figures import Cameras, Solids, render
 from foveal.errors import ArgumentError, ShapeError
+from foveal.motion.shapes import world_shapes
 from foveal.teachers.action import ActionNet
 
 NAMES = ("left", "right")
@@ -144,3 +152,46 @@ def test_wrong_shapes_and_types_are_named() -> None:
         net.preprocess(torch.rand(1, 3, 32, 32))
     with pytest.raises(ArgumentError, match="divide by 255"):
         net(torch.zeros(1, 3, 8, 32, 32, dtype=torch.uint8))
+
+
+def front_view(net: ActionNet, name: str) -> torch.Tensor:
+    """The scripted action as it is in the library, plain before a plain room: (1, 3, t, s, s)."""
+    clip = motion.generate(name, track="kinematic", fps=15)
+    shapes = world_shapes(clip)
+    span, count = 27, net.frames  # 1.8 s around the middle
+    start = max(0, (clip.num_frames - span) // 2)
+    at = np.linspace(start, min(start + span, clip.num_frames - 1), count).round().astype(int)
+    centers = torch.tensor(shapes.centers[at], dtype=torch.float32)
+    centers[..., :2] -= centers[:, :1, :2].mean(0)
+    solids = Solids(
+        centers[None],
+        torch.tensor(shapes.turns[at], dtype=torch.float32)[None],
+        torch.tensor(shapes.sizes, dtype=torch.float32)[None],
+        shapes.is_box,
+    )
+    one = torch.ones(1)
+    camera = Cameras(0.3 * one, 0.15 * one, 2.8 * one, 0.75 * one, torch.tensor([[0, 0, 0.9]]))
+    g = torch.Generator().manual_seed(1)
+    looks = draw_looks([0] * len(shapes.is_box), 1, g, azimuth=camera.azimuth)
+    colors = torch.tensor([0.5, 0.06, 0.04])[None, :, None, None].expand(1, 3, 2, 3)
+    looks = replace(looks, pattern=torch.zeros_like(looks.pattern), colors=colors)
+    return render(solids, camera, looks, height=net.size, width=net.size).transpose(1, 2)
+
+
+@pytest.mark.skipif(
+    not (Path(foveal.__file__).parent / "weights" / "action.safetensors").exists(),
+    reason="the weights are not packaged yet",
+)
+def test_packaged_weights_name_the_library() -> None:
+    net = ActionNet.load()
+    assert set(net.names) == set(motion.ACTIONS)
+    clips = {name: front_view(net, name) for name in net.names}
+    with torch.no_grad():
+        answers = {name: net.names[int(net(x).argmax())] for name, x in clips.items()}
+        still = [
+            net.names[int(net(x[:, :, 8:9].expand_as(x)).argmax())] == name
+            for name, x in clips.items()
+        ]
+    wrong = {a: b for a, b in answers.items() if a != b}
+    assert len(wrong) <= 3, wrong
+    assert sum(still) <= 9
