@@ -12,7 +12,7 @@ from foveal.lowlight.alignment_state import AlignmentStep
 from foveal.lowlight.alignment_tasks import Setup, brighten
 from foveal.lowlight.concave_curve import ConcaveCurve
 from foveal.lowlight.ensemble import Activation, labels_of, pseudo_loss
-from foveal.lowlight.frozen import answer_of, frozen
+from foveal.lowlight.frozen import answer_of, device_of, frozen
 from foveal.lowlight.pictures import Pictures, Source
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
@@ -81,7 +81,7 @@ def adapt(
         model,
         size or int(getattr(model, "size", 192)),
         preprocess or (lambda x: x),
-        str(next(iter(model.parameters()), torch.empty(0)).device),
+        device_of(model),
     )
     found: Activation = activation or getattr(model, "activation", "softmax")
     logits = answer or answer_of

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from foveal.lowlight.alignment_tasks import EnsembleTask, PretextTask, Setup
 from foveal.lowlight.alignment_training import new_curve, train_curve
 from foveal.lowlight.concave_curve import ConcaveCurve
 from foveal.lowlight.ensemble import Activation, pseudo_labels, pseudo_loss
-from foveal.lowlight.frozen import answer_of, frozen
+from foveal.lowlight.frozen import answer_of, device_of, frozen
 from foveal.lowlight.pictures import Pictures, Source
 
 Method: TypeAlias = Literal["ensemble", "pretext"]
@@ -137,7 +136,7 @@ def align(
         model=model,
         size=size or int(getattr(model, "size", _DEFAULT_SIZE)),
         preprocess=preprocess or (lambda x: x),
-        device=str(next(iter(model.parameters()), torch.empty(0)).device),
+        device=device_of(model),
     )
     schedule = Schedule(num_steps, batch_size, learning_rate, patience, check_every, seed)
     settings = digest_of(

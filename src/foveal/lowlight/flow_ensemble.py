@@ -14,7 +14,7 @@ from foveal.lowlight.alignment_tasks import brighten
 from foveal.lowlight.alignment_training import new_curve, train_curve
 from foveal.lowlight.concave_curve import ConcaveCurve
 from foveal.lowlight.ensemble import ENSEMBLE, reciprocal_curve
-from foveal.lowlight.frozen import frozen
+from foveal.lowlight.frozen import device_of, frozen
 from foveal.lowlight.pictures import Pictures, Source
 
 _EPSILON = 1e-3
@@ -138,7 +138,7 @@ def align_to_flow(
             f"{len(source)} clips"
         )
     curve = new_curve(start=start, coupled=coupled, seed=seed)
-    device = str(next(iter(model.parameters()), torch.empty(0)).device)
+    device = device_of(model)
     schedule = Schedule(num_steps, batch_size, learning_rate, patience, check_every, seed)
     curve.to(device)
     with frozen(model):

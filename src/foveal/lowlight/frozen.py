@@ -43,6 +43,12 @@ def frozen(model: nn.Module) -> Generator[None]:
                     buffer.copy_(value)
 
 
+def device_of(model: nn.Module) -> str:
+    """Return where a model's first parameter or buffer is; "cpu" without any."""
+    first = next((x for kind in (model.parameters(), model.buffers()) for x in kind), None)
+    return "cpu" if first is None else str(first.device)
+
+
 def answer_of(output: Any) -> Tensor:
     """Return the logits in what a model returned: a tensor, or one under a usual name.
 
