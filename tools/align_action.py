@@ -4,7 +4,8 @@
     python tools/align_action.py --photos PHOTOS --weights OUT/action.safetensors --out OUT
 
 Dark clips are rendered motions of the validation split, darkened by calibrated sensor noise: one
-camera and exposure a clip, new noise in every frame. The daylight clips of the pretext are others.
+camera and exposure a clip, new noise in every frame. The daylight clips of the pretext are other
+motions.
 Neither labels nor daylight twins are used. Judged are clips of the test split (other motions, other
 cameras, other photographs) under the five fixed darknesses. Every curve is one for the whole clip.
 Writes OUT/action--METHOD.safetensors with its .json and .log.json, and OUT/action_lowlight.json:
@@ -151,9 +152,8 @@ def main() -> None:
     net = ActionNet.load(args.weights).to(device)
     each = -(-args.clips // len(net.names))
     clips, labels = rendered("test", args.clips, each, net, args, device, 1)
-    seen, _ = rendered(
-        "val", 2 * args.count, -(-args.count // len(net.names)), net, args, device, 2
-    )
+    half = -(-args.count // len(net.names))
+    seen, _ = rendered("val", 2 * args.count, 2 * half, net, args, device, 2)
     night, day = seen[: args.count], seen[args.count :]
     dark = [darkened(x, args.seed + i, (args.low, args.high)) for i, x in enumerate(night)]
     say(f"clips {time.perf_counter() - start:.0f} s")
