@@ -5,11 +5,11 @@
 
 Dark clips are rendered motions of the validation split, darkened by calibrated sensor noise: one
 camera and exposure a clip, new noise in every frame. The daylight clips of the pretext are other
-motions.
-Neither labels nor daylight twins are used. Judged are clips of the test split (other motions, other
-cameras, other photographs) under the five fixed darknesses. Every curve is one for the whole clip.
-Writes OUT/action--METHOD.safetensors with its .json and .log.json, and OUT/action_lowlight.json:
-item by item, whether the daylight answer was given again, and whether it was the true one.
+motions. Neither labels nor daylight twins are used. Judged are clips of the test split (other
+motions, other cameras, other photographs) under the five fixed darknesses. Every curve is one for
+the whole clip. Writes OUT/action--METHOD.safetensors with its .json and .log.json, and
+OUT/action_lowlight.json: item by item, whether the daylight answer was given again, and the shares
+of true answers.
 """
 
 import argparse
