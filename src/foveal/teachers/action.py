@@ -84,7 +84,7 @@ class ActionNet(nn.Module):
         widths: Channels of the stem and of the stages.
 
     Source: Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition", CVPR
-    2018, arXiv:1711.11248, R(2+1)D. Differs: 0.6 M parameters in place of 33 M; as many channels
+    2018, arXiv:1711.11248, R(2+1)D. Differs: 0.7 M parameters in place of 33 M; as many channels
     between space and time as after them; one block a stage and two in the last.
     """
 
@@ -217,7 +217,7 @@ class ActionNet(nn.Module):
     def forward(self, x: Float[Tensor, "b 3 t height width"]) -> Float[Tensor, "b classes"]:
         """Return logits for clips in sRGB in [0, 1]; differentiable.
 
-        Cost: 0.5 G multiply-adds for 16 frames of 80 x 80; linear in frames and pixels.
+        Cost: 0.6 G multiply-adds for 16 frames of 80 x 80; linear in frames and pixels.
         """
         return self.head(self.drop(self.features(x).mean((2, 3, 4))))
 
