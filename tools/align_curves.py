@@ -16,6 +16,7 @@ import json
 import platform
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from foveal import lowlight
-from foveal.data.sensor_noise import TRIPLES, draw_shot, shoot
+from foveal.data.sensor_noise import SOURCES, TRIPLES, draw_shot, shoot
 from foveal.lowlight.evaluate import (
     disjoint_crops,
     fixed_methods,
@@ -35,8 +36,6 @@ from foveal.lowlight.evaluate import (
 from foveal.teachers import registry
 
 KEPT, OFFSET = 8, 3
-SOURCES = ("eld", "eld", "brooks")
-LEAST_AREA = 0.15
 WORDS = ("EXIT", "STOP", "Hotel", "24h", "OPEN", "Taxi", "Bank", "BUS 315", "Police", "Metro 8-12")
 
 
@@ -57,43 +56,63 @@ def write_text(image: Tensor, seed: int) -> Tensor:
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).to(image) / 255
 
 
-def cut(image: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def cut(image: Tensor, size: int, generator: torch.Generator, least_area: float) -> Tensor:
     """Return a random square of a picture, resized, mirrored by chance."""
     height, width = image.shape[1:]
     shrink, y, x, mirrored = torch.rand(4, generator=generator).tolist()
-    side = round(min(height, width) * (LEAST_AREA + (1 - LEAST_AREA) * shrink) ** 0.5)
+    side = round(min(height, width) * (least_area + (1 - least_area) * shrink) ** 0.5)
     top, left = int(y * (height - side + 1)), int(x * (width - side + 1))
     square = image[:, top : top + side, left : left + side]
     square = square.flip(-1) if mirrored < 0.5 else square
     return interpolate(square[None], (size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
-def cuts(photos: list[Tensor], count: int, size: int, seed: int) -> tuple[Tensor, list[int]]:
+def cuts(
+    photos: list[Tensor], count: int, size: int, seed: int, least_area: float = 0.15
+) -> tuple[Tensor, list[int]]:
     """Return cuts in turns over photographs, and of which photograph each is."""
     generator = torch.Generator().manual_seed(seed)
     groups = [i % len(photos) for i in range(count)]
-    return torch.stack([cut(photos[i], size, generator) for i in groups]), groups
+    return torch.stack([cut(photos[i], size, generator, least_area) for i in groups]), groups
 
 
-def darkened(days: Tensor, seed: int, factor: tuple[float, float]) -> Tensor:
-    """Return each picture as one dark shot."""
+def darkened(
+    days: Tensor,
+    seed: int,
+    factor: tuple[float, float],
+    sources: Sequence[str] = ("eld",),
+    skew: float = 1.0,
+) -> Tensor:
+    """Return each picture as one dark shot.
+
+    Args:
+        days: Daylight.
+        seed: Of all draws.
+        factor: Range of exposure factors.
+        sources: Of noise, in turns.
+        skew: 1 draws factors log-uniformly; more draws more dark ones, of which fewer are trusted.
+    """
     dark = torch.empty_like(days)
+    draws = torch.rand(len(days), generator=torch.Generator().manual_seed(seed)) ** skew
+    factors = (factor[0] * (factor[1] / factor[0]) ** draws).tolist()
     for at in range(0, len(days), 32):
-        part = days[at : at + 32]
+        part = range(at, min(at + 32, len(days)))
         shots = [
             draw_shot(
-                seed + at + i,
-                source=SOURCES[(at + i) % len(SOURCES)],
-                factor=factor,
+                seed + i,
+                source=sources[i % len(sources)],
+                factor=(factors[i], factors[i]),
                 jpeg_fraction=0.25,
             )
-            for i in range(len(part))
+            for i in part
         ]
-        dark[at : at + 32] = shoot(part, shots)
+        dark[at : at + 32] = shoot(days[at : at + 32], shots)
     return dark
 
 
-def judge(teacher: object, curve: lowlight.ConcaveCurve, kept: list[Tensor]) -> list[dict]:
+def judge(
+    teacher: object, curve: lowlight.ConcaveCurve, kept: list[Tensor], triples: list[int]
+) -> list[dict]:
     """Return what the teacher sees of the kept photographs by this curve and by fixed ones."""
     if takes_whole_pictures(teacher):
         shown, groups = kept, list(range(len(kept)))
@@ -101,7 +120,8 @@ def judge(teacher: object, curve: lowlight.ConcaveCurve, kept: list[Tensor]) -> 
         shown, groups = disjoint_crops(kept, teacher.size, most=200)
     methods = {**fixed_methods(), "aligned": curve}
     rows = []
-    for outcomes in judge_in_the_dark(teacher, shown, groups, methods, triples=TRIPLES, draws=3):
+    chosen = [TRIPLES[i] for i in triples]
+    for outcomes in judge_in_the_dark(teacher, shown, groups, methods, triples=chosen, draws=2):
         found = {row.method: row for row in outcomes.summarize()}
         rows.append(
             {
@@ -130,8 +150,14 @@ def main() -> None:
     parser.add_argument("--sharpen", type=float, default=2.0)
     parser.add_argument("--low", type=float, default=0.003, help="least exposure factor")
     parser.add_argument("--high", type=float, default=0.08, help="greatest exposure factor")
+    parser.add_argument("--skew", type=float, default=1.0, help="more: more of the darkest")
+    parser.add_argument("--sources", choices=SOURCES, nargs="+", default=["eld", "eld", "brooks"])
+    parser.add_argument("--least-area", type=float, default=0.15, help="of a cut, of the square")
     parser.add_argument(
         "--minutes", type=float, default=60, help="stop there, with the best so far"
+    )
+    parser.add_argument(
+        "--judged", type=int, nargs="*", default=list(range(len(TRIPLES))), help="which darknesses"
     )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -147,11 +173,11 @@ def main() -> None:
     normal = None
     if args.method == "pretext":
         side = round(1.4 * teacher.size)
-        days, groups = cuts(photos[::2], args.count // 2, side, args.seed)
-        normal, _ = cuts(photos[1::2], args.count // 2, side, args.seed + 1)
+        days, groups = cuts(photos[::2], args.count // 2, side, args.seed, args.least_area)
+        normal, _ = cuts(photos[1::2], args.count // 2, side, args.seed + 1, args.least_area)
     else:
-        days, groups = cuts(photos, args.count, teacher.size, args.seed)
-    dark = darkened(days, args.seed, (args.low, args.high))
+        days, groups = cuts(photos, args.count, teacher.size, args.seed, args.least_area)
+    dark = darkened(days, args.seed, (args.low, args.high), args.sources, args.skew)
     del days
     prepared = time.perf_counter() - start
     stem = args.out / f"{args.teacher}--{args.method}"
@@ -199,7 +225,7 @@ def main() -> None:
     }
     path = stem.with_name(f"{stem.name}.log.json")
     path.write_text(json.dumps(log, indent=1) + "\n")
-    log["kept_photographs"] = judge(teacher, curve, kept)
+    log["kept_photographs"] = judge(teacher, curve, kept, args.judged)
     path.write_text(json.dumps(log, indent=1) + "\n")
 
 
