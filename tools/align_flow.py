@@ -149,7 +149,7 @@ def main() -> None:
     random = baselines.make("random-curve")
     methods: dict[str, Any] = {
         "random curve": random.to(device) if isinstance(random, torch.nn.Module) else random,
-        "general curve": lowlight.ConcaveCurve.load().to(device),
+        "shipped curve": lowlight.ConcaveCurve.load().to(device),
     }
     failed: dict[str, str] = {}
     for method in dict.fromkeys(args.method):

@@ -24,6 +24,7 @@ def parts(folder: Path, write: Write) -> dict[str, Callable[[], str]]:
         "lowlight_bench": lambda: machine(folder, write),
         "lowlight_bench_human": lambda: human(folder, write),
         "lowlight_bench_targets": lambda: targets(folder, write),
+        "lowlight_ablation": lambda: ablation(folder, write),
     }
 
 
@@ -131,6 +132,28 @@ def human(folder: Path, write: Write) -> str:
                 )
             parts.append(f"{label(triple)}\n\n{write(head, rows)}")
     return "\n\n".join(parts) or NOTHING
+
+
+def ablation(folder: Path, write: Write) -> str:
+    """What each part of the curve and of its training is worth, against the first variant."""
+    suite = json.loads((folder / "lowlight_ablation--h200.json").read_text())
+    rows: dict[str, dict[Triple, str]] = {}
+    for r in suite["rows"]:
+        if r["method"] in FIXED:
+            continue
+        gain = points(Interval(*r["against_base"], suite["photographs"], anecdote=True))
+        alone = r["method"] == suite["base"]
+        text = f"{100 * r['agreement']:.1f}" + ("" if alone else f": {gain}")
+        rows.setdefault(r["method"], {})[tuple(r["triple"])] = text
+    body = [[name, *(found[t] for t in TRIPLES)] for name, found in rows.items()]
+    asked = suite["arguments"]
+    return (
+        f"{write(['variant', *map(label, TRIPLES)], body)}\n\n"
+        f"{suite['trusted_cuts']} trusted cuts of {asked['count']}, {asked['steps']} steps of "
+        f"{asked['batch']}; judged on {suite['crops']} crops of {suite['photographs']} photographs "
+        f"x {suite['draws']} draws. Fewer than 100 groups: an anecdote. {suite['device']}, torch "
+        f"{suite['torch']}, seed {asked['seed']}; `lowlight_ablation--h200.json`."
+    )
 
 
 def targets(folder: Path, write: Write) -> str:

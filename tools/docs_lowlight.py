@@ -3,7 +3,25 @@
 from collections.abc import Callable
 from typing import Any
 
+import docs_action
+import docs_align
+import docs_motion_models
+
 Table = Callable[[list[str], list[list[str]]], str]
+
+
+def parts(load: Callable[[str], Any], table: Table) -> dict[str, Callable[[], str]]:
+    """Return what fills each mark of the pages, and of the cards of both models of motion."""
+    return {
+        "lowlight_speed": lambda: speed(load("lowlight_speed--cpu"), table),
+        "aligned_card": lambda: docs_align.card(load("align--h200"), table),
+        "action_card": lambda: docs_action.card(
+            load("action--h200"), load("action_lowlight--h200"), table
+        ),
+        "flow_card": lambda: docs_motion_models.flow_card(
+            load("flow--h200"), load("flow_lowlight--h200"), table
+        ),
+    }
 
 
 def speed(suite: Any, table: Table) -> str:

@@ -33,6 +33,9 @@ DOCUMENTS = (
     "docs/lowlight/regimes.md",
     "docs/lowlight/enhance.md",
     "docs/lowlight/benchmark.md",
+    "docs/models/action.md",
+    "docs/models/curves.md",
+    "docs/models/flow.md",
 )
 STAGES = ("lowlight", "codec", "attention", "motion")
 
@@ -432,7 +435,7 @@ PARTS = {
     "captured": lambda: docs_gpu.captured(load("captured--h100"), table),
     "captured_error": lambda: docs_gpu.captured_error(load("captured--h100"), table),
     "gpu_speed": lambda: docs_gpu.speed(load("attention_speed--h100"), table),
-    "lowlight_speed": lambda: docs_lowlight.speed(load("lowlight_speed--cpu"), table),
+    **docs_lowlight.parts(load, table),
     **docs_bench_lowlight.parts(RESULTS, table),
     "first_token": lambda: docs_gpu.first_token(load("attention_llm--h100"), table),
     "noise_estimates": lambda: docs_noise.estimates(load("regimes--cpu"), table),

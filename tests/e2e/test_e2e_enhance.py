@@ -3,12 +3,14 @@
 import json
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from foveal import lowlight
 from foveal._core import video_planes
 from foveal._core.media import read_image, write_image
 from foveal._core.video import VideoWriter, probe_video, read_video
@@ -284,8 +286,6 @@ def test_export_writes_what_other_programs_read(cli, tmp_path, suffix) -> None:
 
 @pytest.mark.parametrize("kind", ["a.png", "a.mp4"])
 def test_the_cube_of_a_file_is_the_curve_that_enhance_applies(cli, tmp_path, kind) -> None:
-    from foveal import lowlight
-
     picture(tmp_path / "a.png")
     clip(tmp_path / "a.mp4")
     of = ("--of", tmp_path / kind, "-o", "look=human", "-o", "strength=0.5")
@@ -318,7 +318,6 @@ def test_export_refuses_by_name(cli, tmp_path) -> None:
 def test_the_receipt_times_the_whole_and_not_the_network_alone(tmp_path, monkeypatch) -> None:
     import time
 
-    from foveal import lowlight
     from foveal.lowlight import files, video
 
     picture(tmp_path / "a.png")
@@ -367,6 +366,51 @@ def test_the_gate_leaves_bright_images_and_names_what_limits_dark_ones(cli, tmp_
     code, out, _ = cli("enhance", tmp_path / "in/noisy.png", tmp_path / "n.png", "-o", "gate=auto")
     assert (code, "noise-limited: light" in out) == (0, True)
     clip(tmp_path / "a.mp4")
-    for bad, words in (("gate=auto", "must be for images"), ("gate=on", "gate is 'on'")):
+    wrong = {
+        "gate=auto": "must be for images",
+        "denoise=true": "must be for images",
+        "gate=on": "gate is 'on'",
+        "denoise=x": "denoise",
+    }
+    for bad, words in wrong.items():
         code, _, err = cli("enhance", tmp_path / "a.mp4", tmp_path / "b.mp4", "-o", bad)
         assert (code, words in err) == (2, True)
+
+
+def test_noise_is_taken_off_before_the_curve(cli, tmp_path):
+    ramp = torch.linspace(0.02, 0.2, 256).expand(3, 192, 256)
+    noise = torch.randn(3, 192, 256, generator=torch.Generator().manual_seed(0))
+    write_image(tmp_path / "in/noisy.png", (ramp + 0.02 * noise).clamp(0, 1))
+    write_image(tmp_path / "in/flat.png", torch.full((3, 64, 64), 0.05))
+    rough = {}
+    for name, options in (("as it is", ()), ("clean", ("-o", "denoise=true"))):
+        out = tmp_path / name
+        code, text, err = cli("enhance", tmp_path / "in", out, *options, "--json")
+        assert code == 0, err
+        rows = {Path(x["input"]).name: x for x in json.loads(text)["files"]}
+        bright = read_image(out / "noisy.png")
+        assert bright.mean() > 1.5 * ramp.mean()
+        rough[name] = (bright.diff(dim=2) - bright.diff(dim=2).mean(1, keepdim=True)).std()
+    assert rough["clean"] < rough["as it is"] / 2
+    assert rows["noisy.png"]["denoised"] is True
+    assert rows["flat.png"]["denoised"] is False  # no noise can be told
+    assert torch.equal(
+        read_image(tmp_path / "clean/flat.png"), read_image(tmp_path / "as it is/flat.png")
+    )
+
+
+def test_sixteen_bits_and_grey_are_denoised_in_their_own_form(tmp_path):
+    ramp = np.linspace(1500, 9000, 160)[None].repeat(128, 0)
+    noisy = ramp + np.random.default_rng(0).normal(0, 900, ramp.shape)
+    Image.fromarray(noisy.clip(0).astype("uint16")).save(tmp_path / "a.png")
+    model = lowlight.ConcaveCurve.load()
+    done = lowlight.enhance_file(tmp_path / "a.png", tmp_path / "b.png", model, denoise=True)
+    plain = lowlight.enhance_file(tmp_path / "a.png", tmp_path / "c.png", model)
+    clean, dirty = (np.asarray(Image.open(tmp_path / f"{x}.png")) for x in "bc")
+    assert (done.denoised, plain.denoised) == (True, False)
+    assert clean.dtype == np.uint16
+    assert clean.shape == ramp.shape
+    assert (
+        np.diff(clean.astype(float), axis=0).std()
+        < np.diff(dirty.astype(float), axis=0).std() * 0.75
+    )

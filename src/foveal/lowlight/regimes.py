@@ -381,8 +381,10 @@ def auto(
 ) -> Gated:
     """Enhance a picture only if that helps.
 
-    Well-lit: the very same tensor comes back. Light-limited: `enhance(image)`. Noise-limited:
-    `enhance(denoise(image))`, or `enhance(image)` without a denoiser; the verdict says so.
+    Well-lit: the very same tensor comes back. Otherwise `enhance(denoise(image))`: what a curve
+    brightens is noise too, and a recogniser sees more without it at every measured darkness, not
+    only where noise is the limit. Without a denoiser, or where the noise cannot be estimated:
+    `enhance(image)`.
 
     Args:
         image: sRGB in [0, 1], as stored.
@@ -394,6 +396,6 @@ def auto(
     verdict = judge(image)
     if verdict.regime == "well-lit":
         return Gated(image, verdict)
-    if verdict.regime == "noise-limited" and denoise is not None:
+    if denoise is not None and verdict.estimate.noise is not None:
         image = denoise(image)
     return Gated(enhance(image), verdict)

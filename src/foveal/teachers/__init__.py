@@ -2,7 +2,7 @@
 
 Recognisers: `efficientnet_lite.EfficientNetLite0`, `centernet.CenterNet`, `nanodet.NanoDet`,
 `mtcnn.MTCNN`, `pp_ocr.TextDetector` and `pp_ocr.TextReader`, `person_mask.PersonMask`;
-`smollm2` for language.
+of clips `action.ActionNet` and `flow.FlowNet`; `smollm2` for language.
 """
 
 from foveal.teachers.placement import Placement, Preprocessing, prepare

@@ -186,9 +186,11 @@ def test_auto_leaves_bright_pictures_untouched() -> None:
     assert gated.image is bright
     assert calls == []
     dim, noisy = _shot(TRIPLES[1]), _shot(TRIPLES[4])
-    assert torch.equal(auto(dim, enhance, denoise=clean).image, dim + 1)
+    assert torch.equal(auto(dim, enhance, denoise=clean).image, (dim + 10) + 1)
     assert torch.equal(auto(noisy, enhance, denoise=clean).image, (noisy + 10) + 1)
-    assert calls == ["enhance", "denoise", "enhance"]
+    assert calls == ["denoise", "enhance"] * 2
+    flat = torch.full_like(dim, 2 / 255)  # dark, and no noise can be told
+    assert torch.equal(auto(flat, enhance, denoise=clean).image, flat + 1)
     without = auto(noisy, enhance)
     assert torch.equal(without.image, noisy + 1)
     assert without.verdict.regime == "noise-limited"
