@@ -12,6 +12,7 @@ from foveal.lowlight.evaluate import (
     disjoint_crops,
     evaluate,
     found_again,
+    judge_in_the_dark,
 )
 from foveal.teachers import Detections
 
@@ -153,3 +154,47 @@ def test_bad_arguments_are_named(pictures, options, words) -> None:
 def test_pictures_without_things_are_refused() -> None:
     with pytest.raises(ArgumentError, match="nothing that the detector finds"):
         run(Bright(), [torch.zeros(3, 16, 16)])
+
+
+class Marker:
+    """Marks the left half of a bright picture, all of a very bright one, nothing of a dark one."""
+
+    def mask(self, images):
+        found = torch.zeros(len(images), 1, *images.shape[2:])
+        for mask, x in zip(found, images, strict=True):
+            width = x.shape[2] if x.mean() > 0.7 else x.shape[2] // 2
+            mask[..., : width if x.mean() > 0.2 else 0] = 1
+        return found
+
+
+def test_masks_are_the_same_when_they_overlap_by_half_of_their_union() -> None:
+    pictures = [torch.full((3, 16, 16), v) for v in (0.5, 0.9, 0.05)]  # the last shows nothing
+
+    def to(level: float):
+        return lambda x: torch.full_like(x, level)
+
+    groups = [0, 1, 2]
+    (found,) = judge_in_the_dark(
+        Marker(), pictures, groups, {"half": to(0.5), "all": to(0.9), "none": to(0.0)},
+        triples=[TRIPLE], draws=1,
+    )  # fmt: skip
+    assert list(found.things) == [1, 1, 0]
+    assert found.again == {"half": [1, 1, 0], "all": [1, 1, 0], "none": [0, 0, 0]}
+    assert found.false == {"half": [0, 0, 1], "all": [0, 0, 1], "none": [0, 0, 0]}
+
+    class Quarter(Marker):
+        def mask(self, images):
+            return super().mask(images) * (torch.arange(images.shape[3]) < 4)
+
+    class Day(Marker):
+        def __init__(self) -> None:
+            self.first = 3
+
+        def mask(self, images):
+            self.first -= 1
+            return (Marker() if self.first >= 0 else Quarter()).mask(images)
+
+    (found,) = judge_in_the_dark(
+        Day(), pictures, groups, {"half": to(0.5), "all": to(0.9)}, triples=[TRIPLE], draws=1
+    )
+    assert found.again == {"half": [1, 0, 0], "all": [1, 0, 0]}  # 4 of 8 columns, 4 of 16
