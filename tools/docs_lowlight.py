@@ -14,6 +14,7 @@ def parts(load: Callable[[str], Any], table: Table) -> dict[str, Callable[[], st
     """Return what fills each mark of the pages, and of the cards of both models of motion."""
     return {
         "lowlight_speed": lambda: speed(load("lowlight_speed--cpu"), table),
+        "align_speed": lambda: align_speed(load("align_speed--cpu")),
         "aligned_card": lambda: docs_align.card(load("align--h200"), table),
         "action_card": lambda: docs_action.card(
             load("action--h200"), load("action_lowlight--h200"), table
@@ -22,6 +23,16 @@ def parts(load: Callable[[str], Any], table: Table) -> dict[str, Callable[[], st
             load("flow--h200"), load("flow_lowlight--h200"), table
         ),
     }
+
+
+def align_speed(suite: Any) -> str:
+    """How long one alignment takes."""
+    return (
+        f"{suite['dark_photographs']} photographs for {suite['teacher']} by the {suite['method']}: "
+        f"{suite['seconds']:.0f} s, {suite['seconds_of_labels']} s of them for the labels "
+        f"({suite['num_steps']} steps of {suite['batch_size']}; {suite['machine']}, torch "
+        f"{suite['torch']}, commit `{suite['commit']}`)."
+    )
 
 
 def speed(suite: Any, table: Table) -> str:

@@ -33,6 +33,7 @@ DOCUMENTS = (
     "docs/lowlight/regimes.md",
     "docs/lowlight/enhance.md",
     "docs/lowlight/benchmark.md",
+    "docs/lowlight/align.md",
     "docs/models/action.md",
     "docs/models/curves.md",
     "docs/models/flow.md",
