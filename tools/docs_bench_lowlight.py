@@ -177,6 +177,13 @@ def aims(table: Table) -> Iterator[list[str]]:
                 continue
             lines = _recovered(found, curve) if boxes else _against(found, curve)
             yield from ([curve, label(triple), *line] for line in lines)
+            if (clean := f"denoise, then {curve}") in found.methods:
+                if boxes:
+                    lines = _recovered(found, clean)
+                    yield from ([clean, label(triple), *line] for line in lines)
+                x = found.difference(clean, (1, CEILING))
+                line = ["less the ceiling of any curve", points(x), "none", verdict(x, 0)]
+                yield [clean, label(triple), *line]
         twin = curve.replace("pretext", "ensemble")
         if twin != curve and twin in table.methods:
             for triple in (t for t in TRIPLES if t in table.machine):
