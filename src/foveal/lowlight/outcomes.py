@@ -22,6 +22,7 @@ Triple: TypeAlias = tuple[float, float, float]
 UNTOUCHED = "untouched"
 BEST_FIXED = "best fixed reciprocal, chosen in hindsight"
 CEILING = "any reciprocal right, picture by picture"
+LUCKLESS = "each picture's best reciprocal, chosen on its other draws"
 FIXED = tuple(f"reciprocal {a:.3g}" for a in ENSEMBLE)
 """Names of the nine reciprocal curves."""
 
@@ -126,11 +127,36 @@ class Outcomes:
             self.best_fixed()
             columns = (self.again[name] for name in FIXED if name in self.again)
             return [max(column) for column in zip(*columns, strict=True)]
+        if method == LUCKLESS:
+            self.best_fixed()
+            return self._luckless()
         if method not in self.again:
             raise ArgumentError(
                 f"Outcomes: method is {method!r}, must be one of {sorted(self.again)}"
             )
         return self.again[method]
+
+    def _luckless(self) -> list[int]:
+        """For each item the curve that is best on the picture's other draws, else over all.
+
+        What `CEILING` gains over it is luck with the noise, which no curve can have on purpose.
+
+        Raises: ArgumentError: there is one draw only.
+        """
+        if self.draws < 2:
+            raise ArgumentError(
+                f"Outcomes: draws is {self.draws}, must be 2 or more for {LUCKLESS!r}"
+            )
+        known = sorted(
+            (name for name in FIXED if name in self.again), key=lambda x: -sum(self.again[x])
+        )
+        found: list[int] = []
+        for i in range(self.num_items):
+            first = i - i % self.draws
+            all_of = {x: sum(self.again[x][first : first + self.draws]) for x in known}
+            best = max(known, key=lambda x: all_of[x] - self.again[x][i])  # the first of equals
+            found.append(self.again[best][i])
+        return found
 
     def agreement(self, method: str) -> float:
         """Return the share of the things that are seen again."""
@@ -169,8 +195,9 @@ class Outcomes:
         self.false.update(other.false)
 
     def summarize(self) -> list[Seen]:
-        """Return a row a method, the two bounds last."""
-        bounds = [BEST_FIXED, CEILING] if any(x in self.again for x in FIXED) else []
+        """Return a row a method, the bounds last; `LUCKLESS` wants two draws."""
+        bounds = [BEST_FIXED, *([LUCKLESS] if self.draws > 1 else []), CEILING]
+        bounds = bounds if any(x in self.again for x in FIXED) else []
         best = BEST_FIXED if bounds else UNTOUCHED
         rows: list[Seen] = []
         for name in (*self.again, *bounds):

@@ -14,6 +14,7 @@ from foveal.lowlight.outcomes import (
     BEST_FIXED,
     CEILING,
     FIXED,
+    LUCKLESS,
     UNTOUCHED,
     Outcomes,
     fingerprint,
@@ -62,6 +63,25 @@ def test_bounds_are_made_of_the_fixed_curves() -> None:
         found.counts("magic")
     with pytest.raises(ArgumentError, match="no reciprocal curve"):
         outcomes().counts(CEILING)
+
+
+def test_luck_with_the_noise_is_no_choice() -> None:
+    # the first picture has a best curve; the last has a lucky one on each draw
+    fixed = {
+        FIXED[2]: [0, 0, 0, 0, 0, 1],
+        FIXED[5]: [2, 3, 0, 0, 1, 0],
+        FIXED[7]: [4, 0, 0, 0, 0, 0],
+    }
+    found = outcomes(**fixed)
+    assert found.counts(CEILING) == [4, 3, 0, 0, 1, 1]
+    assert found.counts(LUCKLESS) == [2, 0, 0, 0, 0, 0]
+    assert LUCKLESS in {row.method for row in found.summarize()}
+    single = Outcomes(
+        TRIPLE, [0], [1], 1, {FIXED[0]: [1], UNTOUCHED: [0]}, {FIXED[0]: [0], UNTOUCHED: [0]}
+    )
+    assert LUCKLESS not in {row.method for row in single.summarize()}
+    with pytest.raises(ArgumentError, match="draws is 1, must be 2"):
+        single.counts(LUCKLESS)
 
 
 def test_json_gives_the_same_and_hostile_rows_are_named() -> None:
