@@ -1,6 +1,7 @@
 """SACC+: after the curve, the model itself learns from its own trusted answers in the dark."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from foveal.lowlight.alignment_state import AlignmentStep
 from foveal.lowlight.alignment_tasks import Setup, brighten
 from foveal.lowlight.concave_curve import ConcaveCurve
 from foveal.lowlight.ensemble import Activation, labels_of, pseudo_loss
-from foveal.lowlight.frozen import answer_of, device_of, frozen
+from foveal.lowlight.frozen import activation_of, answer_of, device_of, frozen, size_of
 from foveal.lowlight.pictures import Pictures, Source
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
@@ -74,16 +75,18 @@ def adapt(
         raise ArgumentError(
             f"adapt: num_steps is {num_steps} and batch_size {batch_size}, must be >= 1"
         )
+    if not 0 < learning_rate < math.inf:
+        raise ArgumentError(f"adapt: learning_rate is {learning_rate}, must be > 0")
     if not noise >= 0:
         raise ArgumentError(f"adapt: noise is {noise}, must be >= 0")
     night = Source("dark", dark, where="adapt")
     setup = Setup(
         model,
-        size or int(getattr(model, "size", 192)),
+        size or size_of(model, 192),
         preprocess or (lambda x: x),
         device_of(model),
     )
-    found: Activation = activation or getattr(model, "activation", "softmax")
+    found = activation_of("adapt", model, activation)
     logits = answer or answer_of
     student = copy.deepcopy(model)
     chosen = _parameters(student, only_norms)

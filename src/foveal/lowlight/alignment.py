@@ -1,5 +1,6 @@
 """Label-free training of the concave curve for somebody's frozen model (SACC)."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -13,7 +14,8 @@ from foveal.lowlight.alignment_tasks import EnsembleTask, PretextTask, Setup
 from foveal.lowlight.alignment_training import new_curve, train_curve
 from foveal.lowlight.concave_curve import ConcaveCurve
 from foveal.lowlight.ensemble import Activation, pseudo_labels, pseudo_loss
-from foveal.lowlight.frozen import answer_of, device_of, frozen
+from foveal.lowlight.frozen import activation_of, answer_of, device_of, frozen, size_of
+from foveal.lowlight.outcomes import fingerprint
 from foveal.lowlight.pictures import Pictures, Source
 
 Method: TypeAlias = Literal["ensemble", "pretext"]
@@ -87,16 +89,18 @@ def align(
         patience: Checks without a better one before training stops.
         check_every: Steps between checks.
         checkpoint: A `.safetensors` file that is written at each check; if it is there, training
-            goes on from it to the same result.
+            goes on from it to the same result. One of another model's weights is refused; that
+            `preprocess` and `answer` are the same is yours to see to.
         groups: Of which scene each dark picture is, such as of which film a frame: no scene is
             both learned from and kept. Default: each picture is its own.
-        seed: Of the initialisation, the cuts and the order of the pictures.
+        seed: Of the initialisation, the order of the pictures and, by "pretext", the cuts.
         on_step: Called after each step, for progress; `StopIteration` raised at a step of the curve
             ends the training and the best curve so far is returned, anything else goes through.
 
     Raises:
         ArgumentError: a picture has NaN or lies out of [0, 1]; `normal` is darker than `dark`
-            (swapped?); "pretext" without `normal`; no layer, no logits; the head learned nothing.
+            (swapped?); "pretext" without `normal`; no layer, no logits; the head learned nothing;
+            the loss is NaN or infinite.
 
     Source: Wang et al., "Self-Aligned Concave Curve", ACM MM 2022, and the ensemble of its journal
         form. Their step counts (5000, learning rate 1e-4) can be set; ours are for two CPU cores.
@@ -118,23 +122,27 @@ def align(
     ):  # fmt: skip
         if value < least:
             raise ArgumentError(f"align: {name} is {value}, must be >= {least}")
-    if start is not None and not start > 0:
-        raise ArgumentError(f"align: start is {start}, must be > 0, or None")
+    if not 0 < learning_rate < math.inf:
+        raise ArgumentError(f"align: learning_rate is {learning_rate}, must be > 0")
+    if start is not None and not 0 < start < math.inf:
+        raise ArgumentError(f"align: start is {start}, must be > 0 and finite, or None")
     night, day = Source("dark", dark), None if normal is None else Source("normal", normal)
     if groups is not None and len(groups) != len(night):
         raise ArgumentError(
             f"align: groups has {len(groups)} numbers, must be one for each of "
             f"{len(night)} pictures"
         )
-    if day is not None and day.brightness() < night.brightness():
+    lights = [x.brightness() for x in (night, day) if x is not None]  # which reads files
+    if lights[-1] < lights[0]:
         raise ArgumentError(
-            f"align: normal has median brightness {day.brightness():.3f} and dark "
-            f"{night.brightness():.3f}, must be the other way round; are they swapped?"
+            f"align: normal has median brightness {lights[-1]:.3f} and dark {lights[0]:.3f}, must "
+            "be the other way round; are they swapped?"
         )
+    kind = activation_of("align", model, activation)
     curve = new_curve(start=start, coupled=coupled, seed=seed)
     setup = Setup(
         model=model,
-        size=size or int(getattr(model, "size", _DEFAULT_SIZE)),
+        size=size or size_of(model, _DEFAULT_SIZE),
         preprocess=preprocess or (lambda x: x),
         device=device_of(model),
     )
@@ -142,14 +150,15 @@ def align(
     settings = digest_of(
         *(method, schedule, setup.size, confidence, sharpen, start, coupled, activation),
         *(() if method == "ensemble" else (head_steps, layers)),
-        *((len(x), x.brightness()) for x in (night, day) if x is not None),
+        *zip((len(x) for x in (night, day) if x is not None), lights, strict=True),
         *(() if groups is None else (tuple(groups),)),
     )
+    if checkpoint is not None:  # of this very model, or its answers would be taken for another's
+        settings = digest_of(settings, fingerprint(model))
     saved = Checkpoint(checkpoint, settings)
     curve.to(setup.device)
     with frozen(model):
         if day is None or method == "ensemble":
-            kind: Activation = activation or getattr(model, "activation", "softmax")
             task: Any = EnsembleTask(setup, night, answer or answer_of, kind, confidence, sharpen)
             task.ask(batch_size, on_step)
         else:

@@ -65,7 +65,7 @@ class EnsembleTask:
         sharpen: float,
     ) -> None:
         self.setup, self.source, self._answer = setup, night, answer
-        self.confidence = confidence
+        self.confidence, self.activation = confidence, activation
         self.pictures: list[int] = []
         self._ask = functools.partial(
             pseudo_labels, confidence=confidence, activation=activation, sharpen=sharpen
@@ -78,8 +78,23 @@ class EnsembleTask:
             self._most_bytes = max(_LABELS_BYTES, memory // _LABELS_FRACTION)
 
     def recognise(self, pictures: Tensor) -> Tensor:
-        """Return the model's logits."""
-        return self._answer(self.setup.run(pictures))
+        """Return the model's logits.
+
+        Raises:
+            ArgumentError: they are no logits of these pictures, or softmax of one class.
+        """
+        logits = self._answer(self.setup.run(pictures))
+        if logits.ndim < 2 or len(logits) != len(pictures):
+            raise ArgumentError(
+                f"align: the model's answer to {len(pictures)} pictures has shape "
+                f"{tuple(logits.shape)}, must be (b, classes, *positions); pass answer="
+            )
+        if logits.shape[1] < 2 and self.activation == "softmax":
+            raise ArgumentError(
+                f"align: activation is 'softmax' and the answer has {logits.shape[1]} class, of "
+                "which it is always sure; pass activation='sigmoid'"
+            )
+        return logits
 
     def ask(self, batch_size: int, on_step: Callable[[AlignmentStep], None] | None) -> None:
         """Ask the model about every picture once, and keep those with an answer to learn from.

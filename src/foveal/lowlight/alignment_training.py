@@ -1,12 +1,14 @@
 """The steps that all alignments share: an untrained curve, and its training by some task."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from foveal.errors import ArgumentError
 from foveal.lowlight.alignment_state import AlignmentStep, Checkpoint, Schedule
 from foveal.lowlight.concave_curve import NUM_KNOTS, ConcaveCurve
 
@@ -49,7 +51,11 @@ def train_curve(
     saved: Checkpoint | None = None,
     on_step: Callable[[AlignmentStep], None] | None = None,
 ) -> None:
-    """Train the curve, and leave it at its best; `StopIteration` of `on_step` ends it early."""
+    """Train the curve, and leave it at its best; `StopIteration` of `on_step` ends it early.
+
+    Raises:
+        ArgumentError: the loss is not finite before the first step.
+    """
     saved = saved or Checkpoint(None, "")
     train, kept = schedule.split(task.pictures, groups)
     generator = torch.Generator().manual_seed(schedule.seed + 1)
@@ -70,6 +76,11 @@ def train_curve(
 
     if step == 0:
         least, _ = judge()
+        if not math.isfinite(least):
+            raise ArgumentError(
+                f"align: the loss on the {len(kept)} pictures that are kept for judging is "
+                f"{least}, must be finite; the model answers with NaN or infinity"
+            )
     while step < schedule.num_steps and waited < schedule.patience:
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(step)

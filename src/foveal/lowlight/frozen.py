@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from foveal.errors import ArgumentError
+from foveal.lowlight.ensemble import Activation
 
 _LEAST_SIDE = 6
 """Positions along the shorter side of a feature map that a 3 x 3 puzzle can be read from."""
 _MOST_LEVELS = 3
-_KEYS = ("logits", "out", "pred_logits", "scores")
+_KEYS = ("logits", "out")
+_ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid")
 
 
 @contextlib.contextmanager
@@ -21,11 +23,15 @@ def frozen(model: nn.Module) -> Generator[None]:
 
     Each submodule gets its own mode back, each parameter its own `requires_grad`. Statistics of
     batch normalisation do not move in evaluation mode; where a model updates a buffer all the same,
-    the buffer is put back.
+    in place or by another tensor, the buffer is put back.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(p, p.requires_grad) for p in model.parameters()]
-    kept = [(b, b.detach().clone(), b._version) for b in model.buffers()]
+    kept = [
+        (buffers, name, b, None if b is None else (b.detach().clone(), b._version))
+        for buffers in map(_buffers_of, model.modules())
+        for name, b in buffers.items()
+    ]
     for module, _ in modes:
         module.training = False
     for parameter, _ in flags:
@@ -38,15 +44,40 @@ def frozen(model: nn.Module) -> Generator[None]:
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
         with torch.no_grad():
-            for buffer, value, version in kept:
-                if buffer._version != version:
-                    buffer.copy_(value)
+            for buffers, name, buffer, was in kept:
+                buffers[name] = buffer
+                if buffer is not None and was is not None and buffer._version != was[1]:
+                    buffer.copy_(was[0])
+
+
+def _buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
+    return vars(module)["_buffers"]
 
 
 def device_of(model: nn.Module) -> str:
     """Return where a model's first parameter or buffer is; "cpu" without any."""
     first = next((x for kind in (model.parameters(), model.buffers()) for x in kind), None)
     return "cpu" if first is None else str(first.device)
+
+
+def size_of(model: nn.Module, default: int) -> int:
+    """Return the side of the square that a model takes: its `size`, if that is a whole number."""
+    own: Any = getattr(model, "size", None)
+    return own if isinstance(own, int) and not isinstance(own, bool) else default
+
+
+def activation_of(where: str, model: nn.Module, given: str | None) -> Activation:
+    """Return what makes probabilities of a model's logits: what is given, its own, or softmax.
+
+    A model's `activation` that is something else, such as a layer, does not count.
+
+    Raises:
+        ArgumentError: another is given.
+    """
+    if given is not None and given not in _ACTIVATIONS:
+        raise ArgumentError(f"{where}: activation is {given!r}, must be one of {_ACTIVATIONS}")
+    own: Any = getattr(model, "activation", None) if given is None else given
+    return "sigmoid" if isinstance(own, str) and own == "sigmoid" else "softmax"
 
 
 def answer_of(output: Any) -> Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 from foveal import lowlight
 from foveal.errors import ArgumentError
 from foveal.lowlight.ensemble import PseudoLabels, pseudo_loss
-from foveal.lowlight.frozen import answer_of, as_map, choose_layers, frozen
+from foveal.lowlight.frozen import activation_of, answer_of, as_map, choose_layers, frozen, size_of
 
 
 class Brightness(nn.Module):
@@ -236,6 +236,11 @@ def test_a_preprocessing_step_is_used_and_gradients_pass_it() -> None:
         ({"start": -1.0}, "start is -1"),
         ({"checkpoint": "x.bin"}, "must end in .safetensors"),
         ({"size": 8}, "size is 8"),
+        ({"start": float("inf")}, "start is inf"),
+        ({"learning_rate": -1.0}, "learning_rate is -1"),
+        ({"answer": lambda x: x[:, 0]}, r"shape \(4,\), must be"),
+        ({"answer": lambda x: x[:, :1]}, "pass activation='sigmoid'"),
+        ({"answer": lambda x: x - torch.tensor([0.0, float("inf")])}, "loss .* is nan"),
     ],
     ids=lambda x: x if isinstance(x, str) else "-".join(x),
 )
@@ -250,6 +255,8 @@ def test_bad_arguments_are_named(change, words) -> None:
 def test_an_unknown_method_is_named() -> None:
     with pytest.raises(ArgumentError, match="method is 'magic'"):
         lowlight.align(Brightness(), dark=torch.rand(4, 3, 16, 16) * 0.1, method="magic")
+    with pytest.raises(ArgumentError, match="activation is 'Softmax'"):
+        lowlight.align(Brightness(), dark=torch.rand(4, 3, 16, 16) * 0.1, activation="Softmax")
 
 
 def test_what_the_pretext_cannot_use_is_named() -> None:
@@ -318,6 +325,8 @@ def test_answers_are_found_under_usual_names() -> None:
     assert answer_of(Output()) is x
     with pytest.raises(ArgumentError, match=r"returned \['boxes'\]"):
         answer_of({"boxes": x})
+    with pytest.raises(ArgumentError, match="pass answer="):  # (b, queries, classes): which axis?
+        answer_of({"pred_logits": torch.rand(2, 4, 3)})
 
 
 def test_features_of_every_kind_become_maps() -> None:
@@ -370,3 +379,56 @@ def test_pictures_without_a_trusted_answer_are_left_out() -> None:
     assert [s.right for s in steps if s.stage == "labels"] == [0.5, 0.5]
     assert model.batches[:18] == [8] * 18  # two batches, nine curves
     assert model.batches[18:] == [1, 7, 7, 1]  # one is kept for judging, at the start and the end
+
+
+def test_a_models_own_names_for_other_things_do_not_count() -> None:
+    class Odd(Brightness):
+        size = (32, 32)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.activation = nn.ReLU()
+
+    assert activation_of("align", Odd(), None) == "softmax"
+    assert size_of(Odd(), 192) == 192
+    options = {"dark": torch.rand(9, 3, 16, 16) * 0.1, "num_steps": 3}
+    one = lowlight.align(Odd(), **options)
+    two = lowlight.align(Brightness(), **options, activation="softmax")
+    assert torch.equal(one.fc.weight, two.fc.weight)
+    Odd.size = 64
+    assert size_of(Odd(), 192) == 64
+    one.activation = "sigmoid"
+    assert activation_of("align", one, None) == "sigmoid"
+
+
+def test_a_buffer_that_the_model_replaces_is_put_back() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+            self.register_buffer("last", None)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls = self.calls + 1
+            self.last = x
+            return x
+
+    model = Counts()
+    calls = model.calls
+    with frozen(model):
+        model(torch.rand(2))
+    assert model.calls is calls
+    assert model.calls == 0
+    assert model.last is None
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path) -> None:
+    options = {"dark": torch.rand(9, 3, 16, 16) * 0.1, "size": 32, "num_steps": 2}
+    options["checkpoint"] = tmp_path / "training.safetensors"
+    lowlight.align(Brightness(), **options)
+    lowlight.align(Brightness(), **options)
+    other = Brightness()
+    with torch.no_grad():
+        other.scale.fill_(20.0)
+    with pytest.raises(ArgumentError, match="must be of this one"):
+        lowlight.align(other, **options)
