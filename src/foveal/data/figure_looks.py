@@ -44,7 +44,7 @@ def draw_cameras(
     """
     _check("draw_cameras", count)
     widths = torch.tensor([high - low for low, high in azimuth_degrees])
-    if len(widths) == 0 or bool((widths < 0).any()):
+    if len(widths) == 0 or not bool(((widths >= 0) & widths.isfinite()).all()):
         raise ArgumentError(
             f"draw_cameras: azimuth_degrees is {tuple(azimuth_degrees)}, must be ranges "
             "(low, high) with low <= high"
@@ -85,21 +85,22 @@ def draw_looks(
 ) -> Looks:
     """Draw paint, light and what is behind, for clips of one kind of body.
 
-    Colors are random in sRGB, most of them muted; half of the materials are plain. The sun stands
-    20 to 80 degrees high, on the side of the camera if its azimuth is given; sun and sky together
-    expose a white floor to 0.5 to 1.1.
+    Colors are random in sRGB, most of them muted; half of the body's materials are plain, floor and
+    wall seldom. The sun stands 20 to 80 degrees high, on the side of the camera if its azimuth is
+    given; sun and sky together expose a white floor to about 0.5 to 1.1, less where the sun is low.
 
     Args:
         materials: Of each solid, from 0; those of floor and wall are added.
         count: Clips.
         generator: On the CPU, so that every device gets the same.
-        azimuth: Of the cameras, rad.
+        azimuth: Of the cameras, one a clip, rad.
         backdrops: Photographs, one a clip.
         photo_fraction: Share of clips that show theirs, in [0, 1].
         device: Where to.
 
     Raises:
-        ArgumentError: `count` is below 1, no solid, a share out of range, or other backdrops.
+        ArgumentError: `count` is below 1, no solid, a share out of range, or other numbers of
+            cameras or backdrops.
     """
     _check("draw_looks", count)
     if len(materials) == 0 or min(materials) < 0:
@@ -108,14 +109,15 @@ def draw_looks(
         )
     if not 0 <= photo_fraction <= 1:
         raise ArgumentError(f"draw_looks: photo_fraction is {photo_fraction}, must be in [0, 1]")
-    if backdrops is not None and len(backdrops) != count:
-        raise ArgumentError(f"draw_looks: backdrops has {len(backdrops)}, must have {count}")
+    for name, given in (("azimuth", azimuth), ("backdrops", backdrops)):
+        if given is not None and len(given) != count:
+            raise ArgumentError(f"draw_looks: {name} has {len(given)}, must have {count}")
     number = max(materials) + 3
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator)
 
-    # Waves: a random direction of 4 to 40 rad/m (0.15 to 1.5 m long); floor and wall are coarser.
+    # Waves: a random direction of 8 to 80 rad/m (0.08 to 0.8 m long); floor and wall are coarser.
     direction = F.normalize(torch.randn(count, number, 3, 3, generator=generator), dim=-1)
     rate = 8 * (10 ** rand(count, number, 3, 1))
     rate[:, -2:] *= 0.3

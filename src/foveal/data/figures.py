@@ -60,9 +60,7 @@ class Solids:
                 )
         if len(self.is_box) != s:
             raise ShapeError(f"Solids: is_box has {len(self.is_box)}, must have {s}")
-        for name in ("centers", "turns", "sizes"):
-            if not bool(torch.isfinite(getattr(self, name)).all()):
-                raise ArgumentError(f"Solids: {name} has NaN or infinity, must be finite")
+        _all_finite("Solids", self)
         if bool((self.sizes[..., :2] <= 0).any()) or bool((self.sizes < 0).any()):
             raise ArgumentError("Solids: sizes has values <= 0, must be > 0; see its order")
 
@@ -88,14 +86,21 @@ class Cameras:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        half = math.pi / 2
+        b, half = len(self.azimuth), math.pi / 2
+        _same_clips("Cameras", self, b)
+        if self.target.shape != (b, 3):
+            raise ShapeError(
+                f"Cameras: target has shape {tuple(self.target.shape)}, must be {(b, 3)}"
+            )
+        _all_finite("Cameras", self)
         for name, low, high in (
             ("elevation", -half, half), ("distance", 0, FAR), ("field_of_view", 0, math.pi),
         ):  # fmt: skip
             value = getattr(self, name)
-            if not bool(((value > low) & (value < high)).all()):
+            wrong = value[(value <= low) | (value >= high)]
+            if len(wrong):
                 raise ArgumentError(
-                    f"Cameras: {name} is {value.tolist()}, must be in ({low:.4g}, {high:.4g})"
+                    f"Cameras: {name} is {wrong[:8].tolist()}, must be in ({low:.4g}, {high:.4g})"
                 )
 
     def position(self) -> Float[Tensor, "b 3"]:
@@ -158,9 +163,21 @@ class Looks:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _same_clips("Looks", self, len(self.material))
         count = self.pattern.shape[1]
-        if int(self.material.min()) < 0 or int(self.material.max()) >= count:
-            raise ArgumentError(f"Looks: material has numbers out of 0 to {count - 1}")
+        for name, most in (
+            ("material", count - 1), ("pattern", len(PATTERNS) - 1), ("behind", len(BEHIND) - 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if int(value.min()) < 0 or int(value.max()) > most:
+                raise ArgumentError(f"Looks: {name} has numbers out of 0 to {most}")
+        _all_finite("Looks", self)
+        if not bool((self.wall > 0).all()) or not bool(
+            (self.wall_azimuth.abs() < math.pi / 3).all()
+        ):
+            raise ArgumentError(
+                "Looks: wall or wall_azimuth is out of range, must be > 0 and in (-pi/3, pi/3)"
+            )
         if int(self.behind.max()) > 0 and self.backdrop is None:
             raise ArgumentError(
                 "Looks: backdrop is None, must be photographs where behind is not 0; pass them"
@@ -196,8 +213,8 @@ def render(
         ArgumentError: a size is too small.
         ShapeError: the numbers of clips or solids differ, or the backdrop is of another size.
 
-    Cost: linear in clips, frames, solids, pixels and rays a pixel; shadows double it. Memory is
-        bounded: 2^22 rays are drawn at once.
+    Cost: linear in clips, frames, solids, pixels and rays a pixel; shadows double it. Memory beside
+        the frames is bounded: 2^22 rays are drawn at once, or those of one frame if they are more.
     """
     for name, value in (("height", height), ("width", width), ("samples", samples)):
         if value < 1:
@@ -216,24 +233,42 @@ def render(
             f"render: looks.backdrop has shape {tuple(photo.shape)}, must be "
             f"{(b, 3, height, width)}; resize it"
         )
-    at_once = max(1, _PIXELS // (t * height * width * samples**2))
+    frames = max(1, _PIXELS // (height * width * samples**2))
     parts: list[Tensor] = []
-    for first in range(0, b, at_once):
-        some = slice(first, first + at_once)
-        lit = _draw(
-            _cut(solids, some), _cut(cameras, some), _cut(looks, some),
-            (height * samples, width * samples), shadows,
-        )  # fmt: skip
-        lit = lit.flatten(0, 1)
-        lit = F.avg_pool2d(lit, samples) if samples > 1 else lit
-        parts.append(linear_to_srgb(lit.clamp(0, 1)).unflatten(0, (-1, t)))
+    for clips in torch.arange(b).split(max(1, frames // t)):
+        some = slice(int(clips[0]), int(clips[-1]) + 1)
+        body, camera, paint = _cut(solids, some), _cut(cameras, some), _cut(looks, some)
+        times: list[Tensor] = []
+        for first in range(0, t, frames):
+            now = slice(first, first + frames)
+            part = replace(body, centers=body.centers[:, now], turns=body.turns[:, now])
+            lit = _draw(part, camera, paint, (height * samples, width * samples), shadows)
+            lit = lit.flatten(0, 1)
+            lit = F.avg_pool2d(lit, samples) if samples > 1 else lit
+            times.append(linear_to_srgb(lit.clamp(0, 1)).unflatten(0, (len(clips), -1)))
+        parts.append(torch.cat(times, 1))
     return torch.cat(parts)
 
 
-def _cut(part: _Part, some: slice) -> _Part:
+def _tensors(part: Solids | Cameras | Looks) -> dict[str, Tensor]:
     values = {f.name: getattr(part, f.name) for f in fields(part)}
-    kept = {k: v[some] for k, v in values.items() if isinstance(v, Tensor)}
-    return replace(part, **kept)
+    return {name: x for name, x in values.items() if isinstance(x, Tensor)}
+
+
+def _same_clips(where: str, part: Cameras | Looks, count: int) -> None:
+    for name, x in _tensors(part).items():
+        if len(x) != count:
+            raise ShapeError(f"{where}: {name} has {len(x)} clips, must have {count} as others do")
+
+
+def _all_finite(where: str, part: Solids | Cameras | Looks) -> None:
+    for name, x in _tensors(part).items():
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            raise ArgumentError(f"{where}: {name} has NaN or infinity, must be finite")
+
+
+def _cut(part: _Part, some: slice) -> _Part:
+    return replace(part, **{name: x[some] for name, x in _tensors(part).items()})
 
 
 def _draw(

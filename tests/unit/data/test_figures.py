@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from foveal.data import figures
 from foveal.data.figure_looks import draw_cameras, draw_looks
 from foveal.data.figure_rays import FAR, hit_box, hit_capsule, maps
 from foveal.data.figures import Cameras, Looks, Solids, render
@@ -269,6 +270,29 @@ def test_clips_do_not_depend_on_their_batch(monkeypatch) -> None:
     torch.testing.assert_close(draw(body, c, k, 24), whole)
 
 
+def test_a_long_clip_is_drawn_in_parts(monkeypatch) -> None:
+    """No more rays at once than are allowed, and the frames stay where they are."""
+    g = torch.Generator().manual_seed(6)
+    c = draw_cameras(2, g)
+    k = draw_looks([0], 2, g, azimuth=c.azimuth)
+    body = solids(ball(0, 0, 1, 0.3), clips=2, frames=7)
+    steps = torch.linspace(-0.6, 0.6, 7)[None, :, None].expand(2, 7, 1)
+    body = replace(body, centers=torch.stack([*body.centers.unbind(-1)[:2], 1 + steps], -1))
+    whole = draw(body, c, k, 16)
+    drawn: list[int] = []
+
+    def count(part, *given):
+        drawn.append(part.centers.shape[0] * part.centers.shape[1])
+        return whole_draw(part, *given)
+
+    whole_draw = figures._draw
+    monkeypatch.setattr(figures, "_draw", count)
+    monkeypatch.setattr(figures, "_PIXELS", 3 * 16 * 16)
+    torch.testing.assert_close(draw(body, c, k, 16), whole)
+    assert drawn == [3, 3, 1, 3, 3, 1]
+    assert float((whole[:, 1:] - whole[:, :-1]).abs().amax((2, 3, 4)).min()) > 0.02
+
+
 def test_more_samples_mean_the_light() -> None:
     body, c, k = solids(ball(0, 0, 5)), cameras(), looks(WHITE, *BLACK_ROOM)
     fine = draw(body, c, k, 32, samples=4)[0, 0, 0]
@@ -325,16 +349,36 @@ def test_bad_arguments_are_named() -> None:
         replace(k, light=torch.zeros(1, 3))
     with pytest.raises(ArgumentError, match="material has numbers"):
         replace(k, material=torch.tensor([[3]]))
+    for number in (-1, 4):
+        with pytest.raises(ArgumentError, match="pattern has numbers out of 0 to 3"):
+            replace(k, pattern=torch.full((1, 3), number))
+    with pytest.raises(ArgumentError, match="behind has numbers out of 0 to 2"):
+        replace(k, behind=torch.tensor([3]))
+    with pytest.raises(ArgumentError, match="light has NaN"):
+        replace(k, light=torch.full((1, 3), math.nan))
+    with pytest.raises(ArgumentError, match="backdrop has NaN"):
+        replace(k, backdrop=torch.full((1, 3, 8, 8), math.nan))
+    with pytest.raises(ArgumentError, match="wall or wall_azimuth is out of range"):
+        replace(k, wall=torch.zeros(1))
+    with pytest.raises(ArgumentError, match="azimuth has NaN"):
+        cameras(azimuth=math.nan)
+    with pytest.raises(ArgumentError, match="target has NaN"):
+        cameras(target=(0.0, 0.0, math.inf))
     with pytest.raises(ArgumentError, match="count is 0"):
         draw_cameras(0, g)
     with pytest.raises(ArgumentError, match="azimuth_degrees is"):
         draw_cameras(1, g, azimuth_degrees=((3.0, 1.0),))
+    for wide in ((0.0, math.inf), (math.nan, 1.0)):
+        with pytest.raises(ArgumentError, match="azimuth_degrees is"):
+            draw_cameras(1, g, azimuth_degrees=(wide,))
     with pytest.raises(ArgumentError, match="distance is"):
         draw_cameras(1, g, distance=(3.0, 1.0))
     with pytest.raises(ArgumentError, match="materials is"):
         draw_looks([], 1, g)
     with pytest.raises(ArgumentError, match="photo_fraction is 2"):
         draw_looks([0], 1, g, photo_fraction=2.0)
+    with pytest.raises(ArgumentError, match="azimuth has 2"):
+        draw_looks([0], 1, g, azimuth=torch.zeros(2))
     with pytest.raises(ArgumentError, match="backdrops has 2"):
         draw_looks([0], 1, g, backdrops=torch.zeros(2, 3, 8, 8))
 
@@ -347,3 +391,9 @@ def test_wrong_shapes_are_named() -> None:
         replace(body, centers=torch.zeros(1, 1, 0, 3))
     with pytest.raises(ShapeError, match="is_box has 2"):
         replace(body, is_box=(True, False))
+    with pytest.raises(ShapeError, match="wall has 2 clips, must have 1"):
+        replace(looks(WHITE, *BLACK_ROOM), wall=torch.ones(2))
+    with pytest.raises(ShapeError, match="distance has 2 clips, must have 1"):
+        replace(cameras(), distance=torch.ones(2))
+    with pytest.raises(ShapeError, match="target has shape"):
+        replace(cameras(), target=torch.zeros(1, 2))
