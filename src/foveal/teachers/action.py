@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,10 @@ from foveal.errors import ArgumentError, ShapeError
 from foveal.teachers.protocol import Activation
 
 _LEAST_FRAMES, _LEAST_SIDE = 4, 16
+_MOST_FRAMES, _MOST_SIDE, _MOST_CHANNELS, _MOST_NAMES = 1024, 4096, 1024, 10_000
+"""What a file may ask for."""
+_ROUNDING = 1e-3
+"""How far values may lie out of [0, 1]."""
 _MEAN, _STD = 0.45, 0.225
 
 
@@ -139,14 +144,9 @@ class ActionNet(nn.Module):
         file = packaged("action") if path is None else Path(path)
         config, state = load_weights(file)
         try:
-            net = cls(
-                config["names"],
-                size=config["size"],
-                frames=config["frames"],
-                widths=config["widths"],
-            )
+            net = cls(**_checked(config))
             net.load_state_dict(state)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ArgumentError(
                 f"ActionNet.load: path is {str(file)!r}, which is not of this network ({error}); "
                 "train it again"
@@ -170,8 +170,17 @@ class ActionNet(nn.Module):
         """Bring clips of any size and length into the form that the network takes.
 
         The middle square is resized with antialiasing; frames are picked evenly.
+
+        Raises:
+            ArgumentError: not floating point, NaN, or out of [0, 1].
+            ShapeError: not (b, 3, t, height, width), or empty.
         """
         _check("ActionNet.preprocess", clips)
+        if not bool(((clips >= -_ROUNDING) & (clips <= 1 + _ROUNDING)).all()):
+            raise ArgumentError(
+                f"ActionNet.preprocess: clips has values from {float(clips.min()):.3g} to "
+                f"{float(clips.max()):.3g}, must be in [0, 1] without NaN; divide 8 bit by 255"
+            )
         time, height, width = clips.shape[2:]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -207,7 +216,7 @@ class ActionNet(nn.Module):
                 f"ActionNet: x has shape {tuple(x.shape)}, must have {_LEAST_FRAMES} frames of "
                 f"{_LEAST_SIDE} x {_LEAST_SIDE} pixels or more; use preprocess"
             )
-        x = (x - _MEAN) / _STD
+        x = (x.to(self.head.weight.dtype) - _MEAN) / _STD
         for name in self.points:
             x = getattr(self, name)(x)
             if name == point:
@@ -220,6 +229,22 @@ class ActionNet(nn.Module):
         Cost: 0.6 G multiply-adds for 16 frames of 80 x 80; linear in frames and pixels.
         """
         return self.head(self.drop(self.features(x).mean((2, 3, 4))))
+
+
+def _checked(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings in a file; `ValueError` for those that no network of ours has."""
+    if config["model"] != "ActionNet":
+        raise ValueError(f"it holds {config['model']!r}")
+    names, widths = config["names"], config["widths"]
+    if not isinstance(names, list) or not all(isinstance(x, str) for x in names[:_MOST_NAMES]):
+        raise ValueError(f"names is {names!r:.80}")
+    numbers = {"size": (config["size"], _MOST_SIDE), "frames": (config["frames"], _MOST_FRAMES)}
+    numbers |= {f"widths[{i}]": (x, _MOST_CHANNELS) for i, x in enumerate(widths[:9])}
+    numbers["number of names"] = (len(names), _MOST_NAMES)
+    for key, (value, most) in numbers.items():
+        if type(value) is not int or value > most:
+            raise ValueError(f"{key} is {value!r:.80}, must be a whole number up to {most}")
+    return {key: config[key] for key in ("names", "size", "frames", "widths")}
 
 
 def _check(where: str, clips: Tensor) -> None:

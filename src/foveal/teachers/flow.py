@@ -197,6 +197,7 @@ class FlowNet(nn.Module):
         _check_shape(clip)
         height, width = clip.shape[-2:]
         step = 2 ** len(self._widths)
+        clip = clip.to(self.refine.weight.dtype)
         x = F.pad(clip, (0, -width % step, 0, -height % step, 0, 0), mode="replicate")
         x = 2 * x - 1
         pyramid: list[Tensor] = []

@@ -1,6 +1,7 @@
 """The action recogniser: shapes, gradients, files, and what it tells apart."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,10 +110,15 @@ def test_files_bring_it_back(tmp_path) -> None:
     torch.testing.assert_close(again(x), net.eval()(x))
     sidecar = tmp_path / "a.json"
     text = json.loads(sidecar.read_text())
-    for key, value in (("widths", [4, 6, 8, 12]), ("names", ["one"]), ("size", "large")):
+    for key, value in (
+        ("widths", [4, 6, 8, 12]), ("widths", [4, 6, 8, 10**9]), ("widths", 4),
+        ("names", ["one"]), ("names", "ab"), ("names", [["a"], ["b"]]), ("names", 2),
+        ("size", "large"), ("size", 32.0), ("size", 10**9), ("frames", True), ("frames", 10**9),
+        ("model", "FlowNet"),
+    ):  # fmt: skip
         changed = {**text, "config": {**text["config"], key: value}}
         sidecar.write_text(json.dumps(changed))
-        with pytest.raises(ArgumentError, match=r"ActionNet.*is"):
+        with pytest.raises(ArgumentError, match=r"ActionNet.*(is|holds)"):
             ActionNet.load(tmp_path / "a.safetensors")
     del text["config"]["names"]
     sidecar.write_text(json.dumps(text))
@@ -134,6 +140,21 @@ def test_bad_arguments_are_named(options, words) -> None:
     names = options.pop("names", NAMES)
     with pytest.raises(ArgumentError, match=words):
         ActionNet(names, **options)
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [(math.nan, "from nan"), (255.0, "divide 8 bit by 255"), (-0.5, "from -0.5")],
+)
+def test_bad_values_are_named(level, words) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        small().preprocess(torch.full((1, 3, 8, 32, 32), level))
+
+
+def test_double_precision_comes_in() -> None:
+    net, clip = small().eval(), torch.rand(1, 3, 8, 40, 32, dtype=torch.float64)
+    answer = net(net.preprocess(clip))
+    torch.testing.assert_close(answer, net(net.preprocess(clip.float())), atol=1e-5, rtol=0)
 
 
 def test_unknown_points_and_small_clips_are_named() -> None:

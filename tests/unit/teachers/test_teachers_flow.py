@@ -64,6 +64,12 @@ def test_any_size_is_the_repeated_picture_cut_again() -> None:
     assert model(torch.rand(1, 3, 2, 1, 1)).shape == (1, 2, 1, 1, 1)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_other_precisions_come_in(dtype) -> None:
+    clip, model = torch.rand(1, 3, 2, 16, 24).to(dtype), small()
+    assert torch.equal(model(clip), model(clip.float()))
+
+
 def test_levels_are_of_full_size_and_gradients_reach_every_part_and_pixel() -> None:
     clip, model = torch.rand(1, 3, 3, 32, 48, requires_grad=True), small()
     levels = model.coarse_to_fine(clip)
