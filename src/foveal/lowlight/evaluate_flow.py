@@ -1,5 +1,6 @@
 """What a frozen flow network still sees of motion in the dark, by each way to brighten."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -40,7 +41,8 @@ class FlowSeen:
         triple: Exposure factor, shot and read noise.
         method: What brightened.
         error: Mean end-point error against the true flow, over all pixels.
-        error_valid: The same over pixels that are seen in both frames.
+        error_valid: The same over pixels that are seen in both frames, of the clips that have such;
+            NaN if none has.
         outliers: Share of pixels that are more than `OUTLIER` off.
         departure: Mean distance from the network's own answer by daylight.
         gain: Error of the untouched dark clip less that of this method, with its interval: more is
@@ -107,18 +109,26 @@ def evaluate_flow(
     Args:
         model: Frozen.
         clips: Daylight clips with their true flow; all of one size and length.
-        methods: Ways to brighten, (b, 3, height, width) to the same. A clip is given as one picture
-            of its frames below each other, so that each clip has one curve.
+        methods: Ways to brighten, (b, 3, height, width) to the same, under names of their own. A
+            clip is given as one picture of its frames below each other, so that each clip has one
+            curve.
         triples: Exposure factor, shot and read noise.
         draws: Noise draws a clip.
         seed: Of the noise.
         on_clip: Called with the darkness and the number of the clip that is done.
 
-    Raises: ArgumentError: nothing to judge, or clips that do not fit each other.
+    Raises: ArgumentError: nothing to judge, clips that do not fit each other, a method with a name
+        that is taken, or a model whose answer is no finite flow.
     Cost: clips x draws x (methods + 10) passes a darkness; memory: that of up to 0.5 megapixels of
         frames at once on a CPU and 8 elsewhere, one clip at least.
     """
     _check(clips, draws)
+    own = {*fixed_methods(), BEST_FIXED, CEILING, DAYLIGHT, NO_MOTION}
+    if taken := sorted(own & set(methods)):
+        raise ArgumentError(
+            f"evaluate_flow: methods has {taken}, must have names of their own; these are judged "
+            "in any case"
+        )
     ways = {**fixed_methods(), **methods}
     with torch.no_grad():
         days = [_answer(model, clip.frames[None])[0] for clip in clips]
@@ -160,7 +170,14 @@ def _brighten(way: Brighten, dark: Tensor) -> Tensor:
 
 def _answer(model: FlowRecognizer, clips: Tensor) -> Tensor:
     """Return the flow (b, t - 1, 2, h, w) of clips (b, t, 3, h, w)."""
-    return model(clips.transpose(1, 2)).transpose(1, 2).float()
+    flow = model(clips.transpose(1, 2))
+    b, t, _, height, width = clips.shape
+    if flow.shape != (b, 2, t - 1, height, width) or not bool(torch.isfinite(flow).all()):
+        raise ArgumentError(
+            f"evaluate_flow: model returned {tuple(flow.shape)}, must be flow of "
+            f"{(b, 2, t - 1, height, width)} in pixels, all finite"
+        )
+    return flow.transpose(1, 2).float()
 
 
 def _answers(model: FlowRecognizer, clips: list[Tensor]) -> list[Tensor]:
@@ -171,10 +188,10 @@ def _answers(model: FlowRecognizer, clips: list[Tensor]) -> list[Tensor]:
 
 
 def _errors(found: Tensor, clip: FlowClip, day: Tensor) -> tuple[float, ...]:
-    """Return error, error of valid pixels, outliers, and departure from the day's answer."""
+    """Return error, that of valid pixels (NaN: none), outliers, departure from the day's answer."""
     off = (found - clip.flow).norm(dim=1)
     seen = clip.valid
-    both = off[seen].mean() if bool(seen.any()) else off.new_zeros(())
+    both = off[seen].mean()
     values = (off.mean(), both, (off > OUTLIER).float().mean(), (found - day).norm(dim=1).mean())
     return tuple(torch.stack(values).tolist())
 
@@ -190,7 +207,7 @@ def _table(
     dark, bound = columns[UNTOUCHED], columns[best]
     table: list[FlowSeen] = []
     for name, column in columns.items():
-        means = [sum(values) / len(values) for values in column]
+        means = [_mean(values) for values in column]
         table.append(
             FlowSeen(
                 triple,
@@ -206,6 +223,12 @@ def _table(
             )
         )
     return table
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of all but NaN; NaN if there is nothing else."""
+    known = [x for x in values if not math.isnan(x)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _check(clips: Sequence[FlowClip], draws: int) -> None:

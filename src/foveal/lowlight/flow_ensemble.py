@@ -45,7 +45,7 @@ def pseudo_flow(
         spread: A pixel is trusted where the median distance of the answers from their median is at
             most this, in pixels.
 
-    Raises: ArgumentError: `spread` is not above 0.
+    Raises: ArgumentError: `spread` is not above 0, or what the model returns is no flow.
 
     Source: SACC's curve ensemble (`pseudo_labels`) is for classes; for numbers the mean of
         probabilities becomes a median, and confidence becomes agreement. Ours.
@@ -54,10 +54,21 @@ def pseudo_flow(
     if not spread > 0:
         raise ArgumentError(f"pseudo_flow: spread is {spread}, must be > 0, in pixels")
     clips = dark.transpose(1, 2)
-    answers = torch.stack([model(reciprocal_curve(clips, a)).float() for a in ENSEMBLE])
+    answers = torch.stack([_flow_of(model, reciprocal_curve(clips, a)) for a in ENSEMBLE])
     middle = answers.median(0).values
     distance = (answers - middle).norm(dim=2).median(0).values
     return PseudoFlow(middle, distance <= spread)
+
+
+def _flow_of(model: Callable[[Tensor], Tensor], clips: Float[Tensor, "b 3 t h w"]) -> Tensor:
+    flow = model(clips)
+    b, _, t, height, width = clips.shape
+    if flow.shape != (b, 2, t - 1, height, width):
+        raise ArgumentError(
+            f"pseudo_flow: model returned {tuple(flow.shape)} for {tuple(clips.shape)}, must be "
+            f"flow of {(b, 2, t - 1, height, width)}; a network that names things goes to align"
+        )
+    return flow.float()
 
 
 def pseudo_flow_loss(
@@ -117,13 +128,15 @@ def align_to_flow(
     Cost: a step is ten passes and a backward pass of the model on a batch; before, nine passes a
         clip.
     """
-    side = size or int(getattr(model, "size", 0))
+    side = int(getattr(model, "size", 0)) if size is None else size
     for name, value, least in (
         ("num_steps", num_steps, 1), ("batch_size", batch_size, 1), ("patience", patience, 1),
         ("check_every", check_every, 1), ("size", side, 16),
     ):  # fmt: skip
         if value < least:
             raise ArgumentError(f"align_to_flow: {name} is {value}, must be >= {least}")
+    if not 0 < learning_rate < math.inf:
+        raise ArgumentError(f"align_to_flow: learning_rate is {learning_rate}, must be > 0")
     if start is not None and not start > 0:
         raise ArgumentError(f"align_to_flow: start is {start}, must be > 0, or None")
     source = Source("dark", dark, where="align_to_flow")

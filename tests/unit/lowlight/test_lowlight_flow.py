@@ -114,7 +114,10 @@ def test_outliers_and_valid_pixels_are_counted() -> None:
     assert row.error == pytest.approx(0.75 + 0.25 * math.hypot(1, 4), abs=1e-4)
     assert row.error_valid == pytest.approx(1, abs=1e-4)
     none = dataclasses.replace(clip, valid=torch.zeros_like(valid))
-    assert run([none])[DAYLIGHT].error_valid == 0
+    assert all(math.isnan(x.error_valid) for x in run([none]).values())
+    both = run([none, clip])  # a clip without such pixels is no clip without errors
+    assert all(x.error_valid == pytest.approx(run([clip])[k].error_valid, abs=0.02)
+               for k, x in both.items() if k in (DAYLIGHT, NO_MOTION))  # fmt: skip
 
 
 def test_each_frame_has_its_own_noise_and_the_clip_one_darkness() -> None:
@@ -176,6 +179,21 @@ def test_bad_arguments_are_named(given, options, words) -> None:
         run(given, **options)
 
 
+@pytest.mark.parametrize("name", [UNTOUCHED, DAYLIGHT, BEST_FIXED, "reciprocal 0.1"])
+def test_a_name_that_is_taken_is_refused(name) -> None:
+    """Else a method would stand in the table as the daylight clip, or as one of the nine."""
+    with pytest.raises(ArgumentError, match="methods has"):
+        next(evaluate_flow(Bright(), clips(1), {name: back}))
+
+
+@pytest.mark.parametrize(
+    "model", [lambda clip: clip[:, :2, :1, :1], lambda clip: clip[:, :2, 1:] / 0]
+)
+def test_an_answer_that_is_no_flow_is_named(model) -> None:
+    with pytest.raises(ArgumentError, match="model returned"):
+        next(evaluate_flow(model, clips(1), {}))
+
+
 def test_a_clip_of_wrong_shapes_is_named() -> None:
     bad = dataclasses.replace(clips(1)[0], valid=torch.ones(1, 16, 19, dtype=torch.bool))
     with pytest.raises(ArgumentError, match=r"clips\[0\] has shapes"):
@@ -195,6 +213,8 @@ def test_the_ensemble_is_the_median_where_answers_agree() -> None:
     assert not found.keep[..., 4:].all()
     with pytest.raises(ArgumentError, match="spread is 0"):
         pseudo_flow(model, dark, spread=0)
+    with pytest.raises(ArgumentError, match=r"model returned \(2, 14\).*must be flow"):
+        pseudo_flow(lambda clips: torch.zeros(len(clips), 14), dark)
 
 
 def test_the_loss_counts_trusted_pixels_only() -> None:
@@ -252,6 +272,8 @@ def test_clips_on_which_the_answers_differ_are_left_out() -> None:
     [
         ({"num_steps": 0}, "num_steps is 0"),
         ({"size": 8}, "size is 8"),
+        ({"size": 0}, "size is 0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"start": 0.0}, "start is 0"),
         ({"spread": -1.0}, "spread is -1"),
         ({"groups": [0]}, "groups has 1 numbers"),
@@ -260,7 +282,19 @@ def test_clips_on_which_the_answers_differ_are_left_out() -> None:
         ({"dark": torch.rand(2, 1, 3, 16, 16)}, "must be clips"),
         ({"dark": torch.full((2, 2, 3, 16, 16), math.nan)}, "dark holds a picture"),
     ],
-    ids=["steps", "size", "start", "spread", "groups", "agree", "pictures", "one frame", "nan"],
+    ids=[
+        "steps",
+        "size",
+        "no size",
+        "rate",
+        "start",
+        "spread",
+        "groups",
+        "agree",
+        "pictures",
+        "one frame",
+        "nan",
+    ],
 )
 def test_bad_arguments_of_the_ensemble_are_named(options, words) -> None:
     given = {"dark": 0.1 * torch.rand(2, 2, 3, 16, 16), "size": 16, **options}
