@@ -123,8 +123,16 @@ def difference(
 ) -> Interval:
     """Interval of the difference of two means, resampling pictures; both are of the same ones.
 
+    Raises: ArgumentError: no class, or other pictures or labelled boxes in both.
     Cost: resamples x detections. Resamples without any labelled box are left out.
     """
+    if not a or {k: x.wanted.tolist() for k, x in a.items()} != {
+        k: x.wanted.tolist() for k, x in b.items()
+    }:
+        raise ArgumentError(
+            f"difference: a has classes {sorted(a)} and b {sorted(b)}, must be of the same "
+            "labelled pictures, one class at least"
+        )
     count = len(next(iter(a.values())).wanted)
     generator = np.random.default_rng(seed)
     found: list[float] = []

@@ -128,7 +128,9 @@ class Table:
             for row in found["regimes"]:
                 a, b, c = (float(x) for x in row["triple"])
                 table.regimes[a, b, c] = {str(k): int(v) for k, v in row["pictures"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
+        ) as error:  # fmt: skip
             raise ArgumentError(
                 f"table: {path} is there and holds no table of this suite ({error!r}), must do so "
                 "to go on; remove it or name another file"

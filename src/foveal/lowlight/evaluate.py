@@ -15,6 +15,7 @@ from foveal.lowlight.outcomes import (
     BEST_FIXED,
     CEILING,
     FIXED,
+    LUCKLESS,
     UNTOUCHED,
     Brighten,
     Outcomes,
@@ -43,6 +44,9 @@ __all__ = [
     "judge_in_the_dark",
     "takes_whole_pictures",
 ]
+
+RESERVED = frozenset({UNTOUCHED, BEST_FIXED, CEILING, LUCKLESS, *FIXED})
+"""Names that no method of one's own may have."""
 
 OVERLAP = 0.5
 THRESHOLD = 0.3
@@ -94,23 +98,33 @@ def disjoint_crops(
 
     Returns: The crops, and of which picture each is.
 
-    Raises: ArgumentError: no crop fits.
+    Raises: ArgumentError: no crop fits, or a number is below 1.
+    Memory: one picture, and twice as many crops as are asked for.
     """
-    grids: list[list[Tensor]] = []
-    for image in images:
+    if size < 1 or most < 1:
+        raise ArgumentError(f"disjoint_crops: size is {size} and most {most}, must be >= 1")
+    found: list[tuple[int, int, Tensor]] = []  # turn, picture, crop
+    for i, image in enumerate(images):
         rows, columns = (x // size for x in image.shape[1:])
         tops = [(image.shape[1] - rows * size) // 2 + i * size for i in range(rows)]
         lefts = [(image.shape[2] - columns * size) // 2 + i * size for i in range(columns)]
-        cells = [image[:, y : y + size, x : x + size].clone() for y in tops for x in lefts]
-        grids.append(cells[::2] + cells[1::2])  # neighbors last
-    order = [(i, j) for j in range(max(map(len, grids), default=0)) for i in range(len(grids))]
-    found = [(grids[i][j], i) for i, j in order if j < len(grids[i])][:most]
+        corners = [(y, x) for y in tops for x in lefts]
+        corners = (corners[::2] + corners[1::2])[:most]  # neighbors last
+        found += [
+            (turn, i, image[:, y : y + size, x : x + size].clone())
+            for turn, (y, x) in enumerate(corners)
+        ]
+        if len(found) >= 2 * most:
+            found = sorted(found, key=lambda row: row[:2])[:most]
+            if found[-1][0] == 0:
+                break  # a crop of each of so many pictures: no later one comes before them
+    found = sorted(found, key=lambda row: row[:2])[:most]
     if not found:
         raise ArgumentError(
             f"disjoint_crops: size is {size}, must be at most the shorter side of a picture; use "
             "smaller crops or larger pictures"
         )
-    return [x for x, _ in found], [i for _, i in found]
+    return [x for _, _, x in found], [i for _, i, _ in found]
 
 
 def fixed_methods() -> dict[str, Brighten]:
@@ -135,8 +149,9 @@ def evaluate(
 
     Beside `methods` the untouched picture, the nine reciprocal curves of the ensemble (of which the
     best is named in hindsight) and their ceiling are judged. Arguments, errors and cost as
-    `judge_in_the_dark`.
+    `judge_in_the_dark`; a method that has one of their names is refused.
     """
+    check_names("evaluate", methods)
     for outcomes in judge_in_the_dark(
         teacher,
         pictures,
@@ -216,6 +231,19 @@ def judge_in_the_dark(
                     if on_picture is not None and draw == draws - 1:
                         on_picture(triple, i)
             yield Outcomes(triple, groups, things, draws, again, false)
+
+
+def check_names(where: str, methods: Iterable[str]) -> None:
+    """Refuse names that stand for what every judgement has.
+
+    Raises: ArgumentError: one does.
+    """
+    for name in methods:
+        if name in RESERVED:
+            raise ArgumentError(
+                f"{where}: a method is called {name!r}, which every judgement has already, must "
+                "have another name"
+            )
 
 
 def check_items(where: str, pictures: Sequence[Any], groups: Sequence[int], draws: int) -> None:
@@ -331,7 +359,10 @@ class _Classes:
 
     def _named(self, pictures: Tensor) -> list[int]:
         x = pictures.transpose(1, 2) if pictures.ndim == 5 else pictures
-        return self._teacher(self._teacher.preprocess(x)).flatten(1).argmax(1).tolist()
+        logits = self._teacher(self._teacher.preprocess(x)).flatten(1)
+        if bool(logits.isnan().any()):  # whose "best" class is always the same
+            raise ArgumentError("evaluate: teacher answers with NaN, must give logits")
+        return logits.argmax(1).tolist()
 
 
 class _Boxes:
@@ -379,12 +410,13 @@ class _Masks:
 def found_again(day: Detections, night: Detections) -> int:
     """Return how many things of the day the night has: same class, overlap of half; one to one.
 
-    The surest box of the night chooses first.
+    The surest box of the night chooses first, in whatever order they come.
     """
     if not len(day) or not len(night):
         return 0
     overlap = box_overlap(night.boxes, day.boxes) * (night.labels[:, None] == day.labels[None])
-    overlap = overlap.cpu()  # a GPU would be waited for at each box
+    order = night.scores.argsort(descending=True, stable=True)
+    overlap = overlap[order].cpu()  # a GPU would be waited for at each box
     again = 0
     for row in overlap:
         best = int(row.argmax())

@@ -27,6 +27,7 @@ FIXED = tuple(f"reciprocal {a:.3g}" for a in ENSEMBLE)
 """Names of the nine reciprocal curves."""
 
 _SKY = 1_000_000  # counts of a hostile file stay sums of integers
+_MOST_THINGS = 1 << 22  # times draws: each is an item of the bootstrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Seen:
         gain: Agreement less that of the untouched dark picture, with its interval.
         against_best: The same against the best fixed reciprocal curve, which is chosen on these
             very pictures: a hard bound for a single curve.
-        false_things: Boxes without a twin in daylight, a picture; 0 for classes.
+        false_things: Boxes without a twin in daylight, a picture; 0 for classes, and for bounds
+            that take another curve for each picture, where they are not counted.
         num_items: Pictures times noise draws.
     """
 
@@ -91,12 +93,22 @@ class Outcomes:
                 f"Outcomes: things has {len(self.things)} and groups {len(self.groups)} pictures, "
                 "must be as many, one at least, and show something"
             )
+        if self.draws * sum(self.things) > _MOST_THINGS:
+            raise ArgumentError(
+                f"Outcomes: things has {sum(self.things)} at {self.draws} draws, must be at most "
+                f"{_MOST_THINGS} in all; judge fewer pictures"
+            )
+        wanted = [n for n in self.things for _ in range(self.draws)]
         for name in (*self.again, *self.false):
             found = [len(self.again.get(name, ())), len(self.false.get(name, ()))]
             if found != [count, count]:
                 raise ArgumentError(
                     f"Outcomes: {name!r} has {found[0]} and {found[1]} counts, must have {count}, "
                     "one for each picture and draw"
+                )
+            if any(x > n for x, n in zip(self.again[name], wanted, strict=True)):
+                raise ArgumentError(
+                    f"Outcomes: {name!r} shows more again than there is by daylight, must not"
                 )
 
     @property

@@ -51,6 +51,10 @@ def test_join_takes_darknesses_and_methods_and_refuses_others(tmp_path) -> None:
         table.join(made("a", seed=1))
     table.write(tmp_path / "t.json")
     assert Table.read(tmp_path / "t.json") == table
+    text = (tmp_path / "t.json").read_text()
+    (tmp_path / "t.json").write_text(text.replace('"draws": ', '"draws": 1e999, "was": '))
+    with pytest.raises(ArgumentError, match="holds no table"):
+        Table.read(tmp_path / "t.json")
 
 
 def test_differences_are_named() -> None:

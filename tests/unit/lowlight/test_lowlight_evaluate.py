@@ -123,6 +123,12 @@ def test_things_are_found_again_once_and_by_class() -> None:
     assert found_again(day, boxes([[0, 0, 10, 4]], [0])) == 0
     assert found_again(day, boxes([], [])) == 0
     assert found_again(boxes([], []), day) == 0
+    # the first box fits both things, and the right one better, which is the only one for the second
+    pair = boxes([[0, 0, 10, 10], [4, 0, 14, 10]], [0, 0])
+    rows = boxes([[2.5, 0, 12.5, 10], [4, 0, 14, 10]], [0, 0])
+    for scores, count in (([0.9, 0.4], 1), ([0.4, 0.9], 2)):
+        rows = Detections(rows.boxes, torch.tensor(scores), rows.labels, rows.names)
+        assert found_again(pair, rows) == count
 
 
 def test_crops_do_not_overlap_and_take_turns() -> None:
@@ -136,6 +142,25 @@ def test_crops_do_not_overlap_and_take_turns() -> None:
     assert (len(few), of) == (3, [0, 1, 0])
     with pytest.raises(ArgumentError, match="size is 41"):
         disjoint_crops(images, 41, most=3)
+    with pytest.raises(ArgumentError, match="size is 0 and most 3"):
+        disjoint_crops(images, 0, most=3)
+
+
+def test_crops_are_held_no_more_than_asked_for_and_pictures_read_no_further() -> None:
+    read: list[int] = []
+
+    def pictures(count: int):
+        for i in range(count):
+            read.append(i)
+            side = 10 if i < 3 else 40  # the first ones are too small
+            yield torch.full((3, side, 70), float(i))
+
+    crops, of = disjoint_crops(pictures(100), 20, most=4)
+    assert of == [3, 4, 5, 6]
+    assert [float(x.mean()) for x in crops] == [3, 4, 5, 6]
+    assert len(read) < 12
+    crops, of = disjoint_crops(pictures(6), 20, most=8)
+    assert of == [3, 4, 5, 3, 4, 5, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -198,3 +223,15 @@ def test_masks_are_the_same_when_they_overlap_by_half_of_their_union() -> None:
         Day(), pictures, groups, {"half": to(0.5), "all": to(0.9)}, triples=[TRIPLE], draws=1
     )
     assert found.again == {"half": [1, 0, 0], "all": [1, 0, 0]}  # 4 of 8 columns, 4 of 16
+
+
+def test_nothing_may_take_the_name_or_the_place_of_an_answer() -> None:
+    with pytest.raises(ArgumentError, match="called 'untouched'"):
+        next(evaluate(Levels(), days(2), [0, 1], {UNTOUCHED: back}, triples=[TRIPLE]))
+
+    class Broken(Levels):
+        def __call__(self, x):
+            return super().__call__(x) * float("nan")
+
+    with pytest.raises(ArgumentError, match="answers with NaN"):
+        run(Broken(), days(2))

@@ -95,6 +95,9 @@ def test_intervals_resample_pictures() -> None:
     assert 0.6 < found.high < 1
     assert (found.num_groups, found.anecdote) == (8, True)
     assert difference(half, half).high == 0
+    for other in ({}, match_boxes([boxes(A)] * 7, truth[1:])):
+        with pytest.raises(ArgumentError, match="of the same labelled pictures"):
+            difference(all_right, other)
     # a class that no picture of a resample has does not count there
     rare = {**half, "dog": match_boxes([boxes()] * 8, [boxes(A)] + [boxes()] * 7)["cat"]}
     without_first = np.array([0.0] + [1.0] * 7)

@@ -84,6 +84,13 @@ def test_luck_with_the_noise_is_no_choice() -> None:
         single.counts(LUCKLESS)
 
 
+def test_counts_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="'curve' shows more again than there is"):
+        outcomes(curve=[4, 2, 0, 0, 1, 2])
+    with pytest.raises(ArgumentError, match="things has 8000000 at 1 draws"):
+        Outcomes(TRIPLE, range(8), [10**6] * 8, 1)
+
+
 def test_json_gives_the_same_and_hostile_rows_are_named() -> None:
     found = outcomes(curve=[4, 2, 0, 0, 1, 1])
     row = found.to_json()
@@ -108,7 +115,7 @@ def test_json_gives_the_same_and_hostile_rows_are_named() -> None:
 
 
 def test_a_method_is_added_to_the_same_items_only() -> None:
-    found, other = outcomes(a=[1] * 6), outcomes(b=[0] * 6)
+    found, other = outcomes(a=[1, 1, 0, 0, 1, 1]), outcomes(b=[0] * 6)
     found.merge(other)
     assert list(found.again) == ["untouched", "a", "b"]
     found.difference("a", (1, "b"))
