@@ -85,7 +85,7 @@ class DenoiseFirst:
 
 @dataclass(frozen=True)
 class AutoGate:
-    """`lowlight.auto` of batches: untouched where light is enough, else denoised, then brightened.
+    """`lowlight.auto` of batches: untouched where light is enough, denoised where noise limits.
 
     Attributes:
         curve: What brightens, (b, 3, h, w) to the same.
@@ -100,11 +100,16 @@ class AutoGate:
         self, images: Float[Tensor, "b 3 height width"]
     ) -> Float[Tensor, "b 3 height width"]:
         """Return gated images."""
-        lit = torch.tensor([x == "well-lit" for x in self.gate(images)], device=images.device)
-        if bool(lit.all()):
-            return images
-        bright = self.curve(self.denoiser(images))
-        return torch.where(lit[:, None, None, None], images, bright)
+        regimes = self.gate(images)
+        clean = self.denoiser(images) if "noise-limited" in regimes else images
+        chosen = [
+            c if r == "noise-limited" else x for x, c, r in zip(images, clean, regimes, strict=True)
+        ]
+        bright = self.curve(torch.stack(chosen))
+        lit = [r == "well-lit" for r in regimes]
+        return torch.where(
+            torch.tensor(lit, device=images.device)[:, None, None, None], images, bright
+        )
 
 
 def count_regimes(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -39,6 +39,7 @@ _MAX_BLACK = 0.6
 _DARK = 0.1
 
 Regime = Literal["well-lit", "light-limited", "noise-limited"]
+DenoiseWhen = Literal["noise-limited", "dark"]
 
 LIGHT_THRESHOLD = 0.025
 """Mean linear luminance from which a recogniser needs no help; from `benchmarks/regimes.py`."""
@@ -378,24 +379,31 @@ def auto(
     enhance: Callable[[Tensor], Tensor],
     *,
     denoise: Callable[[Tensor], Tensor] | None = None,
+    denoise_when: DenoiseWhen = "noise-limited",
 ) -> Gated:
     """Enhance a picture only if that helps.
 
-    Well-lit: the very same tensor comes back. Otherwise `enhance(denoise(image))`: what a curve
-    brightens is noise too, and a recogniser sees more without it at every measured darkness, not
-    only where noise is the limit. Without a denoiser, or where the noise cannot be estimated:
-    `enhance(image)`.
+    Well-lit: the very same tensor comes back. Light-limited: `enhance(image)`. Noise-limited:
+    `enhance(denoise(image))`, or `enhance(image)` without a denoiser; the verdict says so.
 
     Args:
         image: sRGB in [0, 1], as stored.
         enhance: From picture to picture, such as `lambda x: curve(x[None])[0]`.
         denoise: The same, such as `foveal.lowlight.denoise.denoise`.
+        denoise_when: "dark" also denoises light-limited pictures whose noise can be estimated:
+            better for a classifier of crops that it sees as they are, of no use to a detector that
+            sees photographs shrunk (docs/lowlight/regimes.md).
 
-    Raises: as `judge`, and what the two callables raise.
+    Raises: as `judge`, and what the two callables raise; ArgumentError: an unknown `denoise_when`.
     """
+    if denoise_when not in get_args(DenoiseWhen):
+        raise ArgumentError(
+            f"auto: denoise_when is {denoise_when!r}, must be one of {get_args(DenoiseWhen)}"
+        )
     verdict = judge(image)
     if verdict.regime == "well-lit":
         return Gated(image, verdict)
-    if denoise is not None and verdict.estimate.noise is not None:
+    wanted = denoise_when == "dark" or verdict.regime == "noise-limited"
+    if denoise is not None and wanted and verdict.estimate.noise is not None:
         image = denoise(image)
     return Gated(enhance(image), verdict)

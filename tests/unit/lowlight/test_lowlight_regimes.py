@@ -186,11 +186,14 @@ def test_auto_leaves_bright_pictures_untouched() -> None:
     assert gated.image is bright
     assert calls == []
     dim, noisy = _shot(TRIPLES[1]), _shot(TRIPLES[4])
-    assert torch.equal(auto(dim, enhance, denoise=clean).image, (dim + 10) + 1)
+    assert torch.equal(auto(dim, enhance, denoise=clean).image, dim + 1)
     assert torch.equal(auto(noisy, enhance, denoise=clean).image, (noisy + 10) + 1)
-    assert calls == ["denoise", "enhance"] * 2
+    assert calls == ["enhance", "denoise", "enhance"]
+    everywhere = {"denoise": clean, "denoise_when": "dark"}
+    assert torch.equal(auto(dim, enhance, **everywhere).image, (dim + 10) + 1)
+    assert auto(bright, enhance, **everywhere).image is bright
     flat = torch.full_like(dim, 2 / 255)  # dark, and no noise can be told
-    assert torch.equal(auto(flat, enhance, denoise=clean).image, flat + 1)
+    assert torch.equal(auto(flat, enhance, **everywhere).image, flat + 1)
     without = auto(noisy, enhance)
     assert torch.equal(without.image, noisy + 1)
     assert without.verdict.regime == "noise-limited"
@@ -213,6 +216,8 @@ def test_regimes_wrong_shapes_and_types(shape: tuple[int, ...]) -> None:
         estimate_noise(torch.rand(shape))
     with pytest.raises(ArgumentError, match=r"image is torch.uint8"):
         estimate_noise(torch.zeros(3, 32, 32, dtype=torch.uint8))
+    with pytest.raises(ArgumentError, match="denoise_when is 'always', must be one of"):
+        auto(torch.rand(3, 32, 32), lambda x: x, denoise_when="always")
 
 
 @pytest.mark.assets
