@@ -394,6 +394,19 @@ def test_noise_is_taken_off_before_the_curve(cli, tmp_path):
     assert rough["clean"] < rough["as it is"] / 2
     assert rows["noisy.png"]["denoised"] is True
     assert rows["flat.png"]["denoised"] is False  # no noise can be told
+    code, text, _ = cli("enhance", tmp_path / "in", tmp_path / "x", "-o", "denoise=true")
+    assert (code, text.count("not denoised: its noise cannot be estimated")) == (0, 1)
+    only = lowlight.enhance_file(  # without a curve
+        tmp_path / "in/noisy.png",
+        tmp_path / "only.png",
+        lowlight.ConcaveCurve.load(),
+        strength=0.0,
+        denoise=True,
+    )
+    before, after = (read_image(tmp_path / x) for x in ("in/noisy.png", "only.png"))
+    assert only.denoised
+    assert after.diff(dim=1).std() < before.diff(dim=1).std() / 2
+    assert abs(float(after.mean() - before.mean())) < 0.01
     assert torch.equal(
         read_image(tmp_path / "clean/flat.png"), read_image(tmp_path / "as it is/flat.png")
     )

@@ -125,6 +125,8 @@ def enhance(
         row |= {**more, "receipt": more["receipt"].to_dict()}
         note = f" (dropped, as {out.suffix} cannot hold it: {', '.join(more['dropped'])})"
         why = f" ({more['verdict']})" if "verdict" in more else ""
+        if more.get("denoised") is False and more.get("regime") != "well-lit":
+            why += " (not denoised: its noise cannot be estimated)"
         lines.append(f"{out}: {more['receipt']}{why}{note if more['dropped'] else ''}")
         if many:
             files(index, len(pairs))

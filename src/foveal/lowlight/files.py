@@ -69,14 +69,14 @@ def enhance_file(
     start = time.perf_counter()
     photo = read_photo(source)
     verdict = judge(photo.srgb()) if gate else None
-    if verdict is not None and verdict.regime == "well-lit":
-        strength = 0.0
-    clean = _clean_planes(photo) if denoise and strength > 0 else None
+    well_lit = verdict is not None and verdict.regime == "well-lit"
+    strength = 0.0 if well_lit else strength
+    clean = _clean_planes(photo) if denoise and not well_lit else None
     curve = photo_curve(photo, model, strength=strength, look=look)
     if clean is None:
         samples = apply_to_photo(photo, curve, model)
     else:
-        samples = _to_samples(apply_curve(clean[None], curve[None])[0], photo)
+        samples = _to_samples(apply_curve(clean[None], curve[None], mode=model.mode)[0], photo)
     bright = replace(photo, samples=samples)
     dropped = write_photo(target, bright)
     receipt = curve_receipt(
