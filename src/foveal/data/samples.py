@@ -2,7 +2,7 @@
 
 `samples.lock.json` names, for every sample, the package, its version, the path inside, the SHA-256
 of the unpacked file and its licence. `path()` downloads the package with the registry's ordinary
-client, unpacks only the named files into the user's cache, verifies them and never runs them.
+client, keeps only the named files in the user's cache, verifies them and never runs them.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -147,7 +148,8 @@ def _unpack(archive: Path, samples: list[Sample]) -> None:
                 inside = sample.inside
                 _keep(archive, sample, read(inside))
     except (
-        KeyError, OSError, zipfile.BadZipFile, tarfile.TarError, subprocess.SubprocessError,
+        KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError,
+        subprocess.SubprocessError,
     ) as error:  # fmt: skip
         inside = inside or samples[0].inside
         raise MediaError(f"samples: {archive.name} holds no {inside} ({error})") from error

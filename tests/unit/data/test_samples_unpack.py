@@ -1,4 +1,6 @@
 import hashlib
+import random
+import tarfile
 import zipfile
 from dataclasses import replace
 
@@ -37,6 +39,17 @@ def test_a_damaged_package_is_one_error(tmp_path, sample, suffix) -> None:
     archive.write_bytes(b"!<arch>\nno package")
     with pytest.raises(MediaError, match=r"holds no p/x\.png"):
         samples._unpack(archive, [replace(sample, registry="debian")])
+
+
+def test_a_package_that_breaks_off_is_one_error(tmp_path, sample) -> None:
+    whole, cut = tmp_path / "whole.tgz", tmp_path / "cut.tgz"
+    (tmp_path / "x.png").write_bytes(random.Random(0).randbytes(100_000))
+    with tarfile.open(whole, "w:gz") as tar:
+        tar.add(tmp_path / "x.png", "p/x.png")
+    for share in (0.05, 0.5, 0.99):
+        cut.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+        with pytest.raises(MediaError, match=r"holds no p/x\.png"):
+            samples._unpack(cut, [sample])
 
 
 def test_an_unknown_name_gets_a_few_near_ones() -> None:
