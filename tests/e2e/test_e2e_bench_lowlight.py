@@ -64,6 +64,13 @@ class Named(Kinds):
     classes = ("Low", "Mid", "High")
 
 
+def later():
+    """Import what lies beside this file, when it is called."""
+    from helper_NAME import Levels as Same
+
+    return Same()
+
+
 number = 3
 
 
@@ -89,7 +96,8 @@ def bench(cli, tmp_path, monkeypatch):
     """Run the suite in a folder with two photographs and a module of models."""
     monkeypatch.chdir(tmp_path)
     name = f"own_{tmp_path.name}"  # modules are kept by name
-    Path(f"{name}.py").write_text(MODEL)
+    Path(f"{name}.py").write_text(MODEL.replace("NAME", tmp_path.name))
+    Path(f"helper_{tmp_path.name}.py").write_text(f"from {name} import Levels\n")
     Path("photos").mkdir()
     for i in range(2):
         ramp = torch.linspace(0.2 + 0.3 * i, 0.9, 72).expand(3, 40, 72)
@@ -196,6 +204,42 @@ def test_detectors_see_whole_photographs_or_crops(bench) -> None:
     assert found["where"]["source"] == "4 crops of 2 photographs, photos"
 
 
+class Marker(torch.nn.Module):
+    """Marks all of a bright picture, and a third of a dark one."""
+
+    size = 32
+
+    def mask(self, images):
+        found = torch.zeros(len(images), 1, *images.shape[2:])
+        found[..., : images.shape[3] // 3] = 1
+        found[images.mean((1, 2, 3)) > 0.3] = 1
+        return found
+
+
+def test_masks_are_of_whole_photographs(bench, monkeypatch) -> None:
+    monkeypatch.setattr("foveal.cli.own_model.load_teacher", lambda *_: Marker())
+    code, text, err = bench("--json")
+    assert code == 0, err
+    found = json.loads(text)
+    assert found["where"]["answers"] == "masks"
+    assert found["where"]["source"] == "2 photographs, photos"
+    rows = {r["method"]: r["agreement"] for r in found["rows"]}
+    assert (rows["untouched"], rows["reciprocal 0.00501"]) == (0, 1)
+
+
+def test_a_model_may_import_what_lies_beside_it_when_it_is_called(bench) -> None:
+    code, _, err = bench("--json", model=f"{bench.name}:later")
+    assert code == 0, err
+    assert str(Path.cwd()) not in sys.path
+
+
+def test_a_curve_may_not_be_called_as_what_is_always_there(bench) -> None:
+    for name in ("untouched", "reciprocal 0.1"):
+        ConcaveCurve().save(f"{name}.safetensors")
+        code, _, err = bench(curves=f"{name}.safetensors")
+        assert (code, f"a method is called {name!r}" in err) == (2, True)
+
+
 def test_frames_are_resampled_by_parts_of_the_video(bench) -> None:
     with VideoWriter("night.mp4", fps=Fraction(25), crf=5) as writer:
         for i in range(24):
@@ -213,6 +257,11 @@ def test_frames_are_resampled_by_parts_of_the_video(bench) -> None:
     assert torch.allclose(spread[1], torch.full((3, 20, 30), 0.4), atol=0.01)  # the third of five
     code, text, err = bench("--json", frames=2, photos=None, video="photos", draws=1)
     assert (code, json.loads(text)["where"]["source"]) == (0, "2 frames of photos")
+    last = frames("night.mp4", 13, 512)[-1]  # of 24: the 23rd, and not the 13th
+    assert float(last.mean()) == pytest.approx(0.3 + 0.02 * 22, abs=0.01)
+    Path("photos/._0.png").write_text("no image")
+    last = frames("photos", 3, 512)[-1]  # of five: the fourth
+    assert torch.allclose(last, torch.full((3, 20, 30), 0.6), atol=0.01)
     code, _, err = bench(frames=25, **asked)
     assert (code, "frames is 25, must be at most the 24" in err) == (2, True)
 
@@ -283,6 +332,10 @@ def test_labelled_images_of_ones_own(bench) -> None:
     assert code == 0, err
     found = json.loads(text)
     assert found == json.loads(Path("l.json").read_text())
+    assert bench("--out", "l.json", "--json", model=model, **asked)[0] == 0
+    Path("other.json").write_text('{"suite": "lowlight"}')
+    code, _, err = bench("--out", "other.json", model=model, **asked)
+    assert (code, "its suite is 'lowlight'" in err) == (2, True)
     rows = {r["method"]: r for r in found["rows"]}
     assert rows["untouched"]["top1"] == 1
     assert rows["reciprocal 0.00501"]["top1"] == pytest.approx(1 / 3)  # all becomes high

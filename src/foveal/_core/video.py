@@ -124,6 +124,25 @@ def read_video(
         yield _to_tensor(frame)
 
 
+def spread_frames(path: str | Path, count: int) -> Iterator[Float[Tensor, "3 height width"]]:
+    """Yield as `read_video`, frames that are evenly spread over the whole video.
+
+    Args:
+        path: As in `read_video`.
+        count: How many frames. A video that has fewer, or fewer than it says, yields fewer; of one
+            that does not say how many it has, the first are taken.
+
+    Raises: as `read_video`.
+    """
+    total = max(probe_video(path).num_frames or count, count)
+    every = total // count
+    steps = -(-total // every)
+    chosen = {i * steps // count for i in range(count)}
+    for i, frame in enumerate(read_video(path, every=every, max_frames=max(chosen) + 1)):
+        if i in chosen:
+            yield frame
+
+
 def read_timed_video(
     path: str | Path,
 ) -> Iterator[tuple[Float[Tensor, "3 height width"], Fraction | None]]:

@@ -1,5 +1,6 @@
 """`foveal bench lowlight -o layout=...`: labelled pictures of the user's that are dark already."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from foveal.errors import ArgumentError, UnsupportedError
 if TYPE_CHECKING:
     from foveal.cli.bench_lowlight import LowlightOptions
 
+SUITE = "lowlight labels"
 LAYOUTS = ("codan", "exdark", "dark-face", "arid")
 _OF_DARKENING = ("photos", "frames", "video", "tables", "triples", "shorter_side", "draws", "seed")
 
@@ -23,15 +25,18 @@ def bench_labels(options: "LowlightOptions", out: Path | None, as_json: bool) ->
     """Judge methods by labels: top classes, or boxes with average precision."""
     from foveal.cli.bench_lowlight import make_methods, pick_device
     from foveal.cli.own_model import load_teacher
-    from foveal.lowlight.evaluate import fixed_methods, is_detector
+    from foveal.lowlight.evaluate import check_names, fixed_methods, is_detector
     from foveal.lowlight.outcomes import fingerprint
 
     _check(options)
+    _check_out(out)
     every = _items(options)
     count = min(len(every), options.most)
     items = [every[i * len(every) // count] for i in range(count)]  # spread over the classes
     device = pick_device(options.device)
-    methods = {**fixed_methods(), **make_methods(options, device)}
+    own_methods = make_methods(options, device)
+    check_names("bench lowlight", own_methods)
+    methods = {**fixed_methods(), **own_methods}
     of_boxes = options.layout in ("exdark", "dark-face")
     if not of_boxes and not options.model:
         raise UnsupportedError(
@@ -69,10 +74,25 @@ def bench_labels(options: "LowlightOptions", out: Path | None, as_json: bool) ->
         for row in rows:
             if not row["method"].startswith("reciprocal "):
                 typer.echo(_line(row))
-    result = {"suite": "lowlight labels", "where": where, **more, "rows": rows}
+    result = {"suite": SUITE, "where": where, **more, "rows": rows}
     if out is not None:
         write_json(out, result)
     return result
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse to write over another suite's table, which may hold hours of work."""
+    if out is None or not out.exists():
+        return
+    try:
+        found = json.loads(out.read_text())["suite"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = "none that can be read"
+    if found != SUITE:
+        raise ArgumentError(
+            f"--out: {out} is there and its suite is {found!r}, must be {SUITE!r} to be written "
+            "over; remove it or name another file"
+        )
 
 
 def _check(options: "LowlightOptions") -> None:

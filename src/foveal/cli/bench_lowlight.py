@@ -38,7 +38,7 @@ class LowlightOptions:
             `benchmarks/join_lowlight.py`.
         most: Photographs, or crops of them, at most.
         size: Side of disjoint crops, in pixels; 0: what a classifier takes, and whole photographs
-            for a detector.
+            for a recogniser that answers in boxes or masks.
         shorter_side: In pixels, to which larger photographs are made smaller first.
         draws: Noise draws a picture.
         layout: A data set of yours that is dark already and has labels: "codan", "exdark",
@@ -85,7 +85,13 @@ def bench_lowlight(options: LowlightOptions, out: Path | None, as_json: bool) ->
     from foveal.cli.own_model import load_teacher
     from foveal.data.sensor_noise import TRIPLES
     from foveal.lowlight.bench_table import Table, differences
-    from foveal.lowlight.evaluate import fixed_methods, is_detector, judge_in_the_dark
+    from foveal.lowlight.evaluate import (
+        check_names,
+        fixed_methods,
+        is_detector,
+        judge_in_the_dark,
+        takes_whole_pictures,
+    )
     from foveal.lowlight.evaluate_gate import count_regimes
     from foveal.lowlight.evaluate_human import look_in_the_dark
     from foveal.lowlight.outcomes import FIXED, fingerprint
@@ -100,9 +106,12 @@ def bench_lowlight(options: LowlightOptions, out: Path | None, as_json: bool) ->
         raise ArgumentError('-o tables: tables is "", must be "machine", "human" or both')
     triples = [TRIPLES[int(i)] for i in names("triples", options.triples, _NUMBERS)] or [*TRIPLES]
     device = pick_device(options.device)
-    methods = {**fixed_methods(), **make_methods(options, device)}
+    own = make_methods(options, device)
+    check_names("bench lowlight", own)
+    methods = {**fixed_methods(), **own}
     teacher = load_teacher(options.teacher, options.model, options.size, device)
-    size = options.size or (0 if is_detector(teacher) or options.frames else teacher.size)
+    whole = takes_whole_pictures(teacher)
+    size = options.size or (0 if whole or options.frames else teacher.size)
     images, groups, source = collect(
         options.photos,
         options.video,
@@ -118,7 +127,7 @@ def bench_lowlight(options: LowlightOptions, out: Path | None, as_json: bool) ->
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "teacher": options.model or options.teacher,
         "teacher_fingerprint": fingerprint(teacher),
-        "answers": "boxes" if is_detector(teacher) else "classes",
+        "answers": "boxes" if is_detector(teacher) else "masks" if whole else "classes",
         "source": source,
         "pictures": len(pictures),
         "pictures_digest": pictures.digest(),
@@ -197,7 +206,7 @@ def names(option: str, text: str, known: Sequence[str]) -> list[str]:
 
     Raises: ArgumentError: one is not known.
     """
-    found = [x.strip() for x in text.split(",") if x.strip()]
+    found = list(dict.fromkeys(x.strip() for x in text.split(",") if x.strip()))
     for name in found:
         if name not in known:
             raise ArgumentError(f"-o {option}: {option} is {text!r}, must be of {', '.join(known)}")

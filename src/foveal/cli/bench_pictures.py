@@ -89,19 +89,20 @@ def frames(video: str, count: int, shorter_side: int) -> list[Float[Tensor, "3 _
 
     Raises: ArgumentError: the video has fewer frames. MediaError: it cannot be read.
     """
-    from foveal._core.video import probe_video, read_video
+    from foveal._core.video import read_video, spread_frames
     from foveal.data import samples
     from foveal.lowlight import read_image
 
     path = Path(video) if video else samples.path("video-bikes")
     if path.is_dir():
         files = _images("video", path)
-        chosen = files[:: max(1, len(files) // count)][:count]
+        wanted = min(count, len(files))
+        chosen = [files[i * len(files) // wanted] for i in range(wanted)]
         found = [smaller(read_image(x), shorter_side) for x in chosen]
     else:
-        every = max(1, (probe_video(path).num_frames or count) // count)
-        read = read_video(path, every=every, max_frames=count)
-        found = [smaller(x, shorter_side) for x in read]
+        found = [smaller(x, shorter_side) for x in spread_frames(path, count)]
+        if len(found) < count:  # some files say that they have more frames than they have
+            found = [smaller(x, shorter_side) for x in read_video(path, max_frames=count)]
     if len(found) < count:
         raise ArgumentError(
             f"-o frames: frames is {count}, must be at most the {len(found)} of {path.name}; ask "
@@ -111,7 +112,11 @@ def frames(video: str, count: int, shorter_side: int) -> list[Float[Tensor, "3 _
 
 
 def _images(option: str, folder: Path) -> list[Path]:
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(
+        f
+        for f in folder.iterdir()
+        if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")
+    )
     if not files:
         raise ArgumentError(
             f"-o {option}: {option} is {folder}, which holds no image; name another"
@@ -139,10 +144,9 @@ def collect(
     from foveal.lowlight.evaluate import disjoint_crops
 
     name = Path(photos).name or "evaluation photographs of gcompris-qt-data"
-    # every photograph gives a crop before any gives two: no more of them are needed
-    chosen = islice(photographs(photos, shorter_side), most)
+    chosen = photographs(photos, shorter_side)
     if size:
         crops, groups = disjoint_crops(chosen, size, most=most)
         return crops, groups, f"{len(crops)} crops of {len(set(groups))} photographs, {name}"
-    whole = list(chosen)
+    whole = list(islice(chosen, most))
     return whole, list(range(len(whole))), f"{len(whole)} photographs, {name}"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveal.errors import ArgumentError
-from foveal.lowlight.frozen import answer_of
+from foveal.lowlight.frozen import answer_of, size_of
 from foveal.teachers import prepare, registry
 
 _SIZE = 224
@@ -30,8 +30,7 @@ class OwnModel(nn.Module):
         """Hold the model, which is frozen already."""
         super().__init__()
         self.model = model
-        own = getattr(model, "size", None)
-        self.size = size or (own if isinstance(own, int) else _SIZE)
+        self.size = size or size_of(model, _SIZE)
 
     def preprocess(self, images: Float[Tensor, "b 3 height width"]) -> Tensor:
         """Bring images of any size into the square: by the model's own way, or its middle."""
@@ -59,7 +58,7 @@ def load_teacher(name: str, model: str, size: int, device: torch.device) -> Any:
     """
     if not model:
         return registry.load(name).to(device)
-    made = _make(model)()
+    made = _made(model)
     if not isinstance(made, nn.Module):
         raise ArgumentError(
             f"-o model: {model} gives {type(made).__name__}, must give a torch module when called "
@@ -69,7 +68,8 @@ def load_teacher(name: str, model: str, size: int, device: torch.device) -> Any:
     return made if callable(getattr(made, "detect", None)) else OwnModel(made, size)
 
 
-def _make(model: str) -> Callable[[], Any]:
+def _made(model: str) -> Any:
+    """Import and call; what the function itself imports is found in the current folder too."""
     module, _, attribute = model.partition(":")
     if not (module and attribute):
         raise ArgumentError(
@@ -78,14 +78,21 @@ def _make(model: str) -> Callable[[], Any]:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
+        make = _imported(model, module, attribute)
+        return make()
+    finally:
+        if here in sys.path:
+            sys.path.remove(here)
+
+
+def _imported(model: str, module: str, attribute: str) -> Callable[[], Any]:
+    try:
         make = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ArgumentError(
             f"-o model: model is {model!r} and cannot be imported ({error}), must be on the module "
             "path or in the current folder; check both names"
         ) from error
-    finally:
-        sys.path.remove(here)
     if not callable(make):
         raise ArgumentError(
             f"-o model: {model} is {type(make).__name__}, must be callable without arguments"

@@ -221,7 +221,11 @@ def read_flow(path: str | Path) -> Float[Tensor, "2 height width"]:
 def _files(where: str, folder: Path, suffixes: set[str]) -> list[Path]:
     if not folder.is_dir():
         raise ArgumentError(f"{where}: {folder} is no folder, must be one; see the layout's page")
-    return sorted(x for x in folder.iterdir() if x.suffix.lower() in suffixes and x.is_file())
+    return sorted(
+        x
+        for x in folder.iterdir()
+        if x.suffix.lower() in suffixes and not x.name.startswith(".") and x.is_file()
+    )  # some archives hold "._name.jpg" beside each file
 
 
 def _by_class(

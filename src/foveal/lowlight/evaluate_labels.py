@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foveal._core.media import read_image
-from foveal._core.video import probe_video, read_video
+from foveal._core.video import spread_frames
 from foveal.data.layouts import Item
 from foveal.errors import ArgumentError, UnsupportedError
 from foveal.lowlight.average_precision import Matches, labelled, match_boxes
@@ -178,8 +178,7 @@ def _check(where: str, items: Sequence[Item]) -> None:
 
 
 def _frames(item: Item, count: int) -> Tensor:
-    every = max(1, (probe_video(item.path).num_frames or count) // count)
-    found = list(read_video(item.path, every=every, max_frames=count))
+    found = list(spread_frames(item.path, count))
     found += [found[-1]] * (count - len(found))
     return torch.stack(found)
 

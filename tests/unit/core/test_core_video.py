@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from foveal._core.video import VideoWriter, probe_video, read_timed_video, read_video
+from foveal._core.video import (
+    VideoWriter,
+    probe_video,
+    read_timed_video,
+    read_video,
+    spread_frames,
+)
 from foveal.errors import ArgumentError, MediaError, ShapeError, UnsupportedError
 
 COLOUR = torch.tensor([0.8, 0.3, 0.1])
@@ -101,6 +107,21 @@ def test_start_every_and_max_frames(tmp_path) -> None:
     assert levels == pytest.approx([0.1, 0.4], abs=0.01)
     with pytest.raises(ArgumentError, match="every is 0"):
         next(read_video(path, every=0))
+
+
+def test_spread_frames_reach_the_end(tmp_path) -> None:
+    with VideoWriter(tmp_path / "v.mp4", fps=Fraction(25), crf=1) as writer:
+        for i in range(23):
+            writer.write(torch.full((3, 32, 32), 0.04 * i))
+
+    def shown(count: int) -> list[int]:
+        return [round(float(x.mean()) / 0.04) for x in spread_frames(tmp_path / "v.mp4", count)]
+
+    assert shown(23) == list(range(23))
+    assert shown(30) == list(range(23))
+    assert shown(1) == [0]
+    assert shown(12) == [i * 23 // 12 for i in range(12)]  # every = 1, and yet not the first half
+    assert shown(4) == [0, 5, 10, 15]
 
 
 def test_nothing_is_left_when_the_writer_fails(tmp_path) -> None:

@@ -18,6 +18,7 @@ def test_codan(tmp_path) -> None:
     for name in ("test_night/Cat/b.jpg", "test_night/Car/a.JPG", "train/Cat/c.jpg"):
         touch(tmp_path / name)
     touch(tmp_path / "test_night/Cat/notes.txt")
+    touch(tmp_path / "test_night/Cat/._b.jpg")  # as archives of some systems hold
     found = codan(tmp_path, "test_night")
     assert [(x.path.name, x.label) for x in found] == [("a.JPG", "Car"), ("b.jpg", "Cat")]
     with pytest.raises(ArgumentError, match="split is 'night'"):
