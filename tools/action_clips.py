@@ -25,6 +25,7 @@ from foveal.motion.shapes import world_shapes
 
 NAMES = tuple(motion.ACTIONS)
 FPS = 30
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SPLITS = {"train": 1, "val": 2, "test": 3}
 _PARTS = {
     "head": 0, "neck": 0, "forearm": 0, "hand": 0, "chest": 1, "spine": 1, "upper_arm": 1,
@@ -126,20 +127,26 @@ def bank(
 
 
 def photographs(folder: Path | None, side: int, device: str) -> Tensor | None:
-    """Return the middle squares of all photographs as uint8 (n, 3, side, side), None if none."""
+    """Return the middle squares of all photographs as uint8 (n, 3, side, side), None if None.
+
+    A folder that is missing or empty ends the program: nobody who names one wants painted walls.
+    """
     from PIL import Image
 
-    if folder is None or not folder.is_dir():
+    if folder is None:
         return None
     squares = []
-    for file in sorted(folder.iterdir()):
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    for file in (x for x in found if x.suffix.lower() in SUFFIXES):
         image = Image.open(file).convert("RGB")
         least = min(image.size)
         left, top = (image.width - least) // 2, (image.height - least) // 2
         box = (left, top, left + least, top + least)
         array = np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
         squares.append(torch.from_numpy(array).permute(2, 0, 1))
-    return torch.stack(squares).to(device) if squares else None
+    if not squares:
+        raise SystemExit(f"{folder} holds no picture; run tools/prepare_photos.py")
+    return torch.stack(squares).to(device)
 
 
 class Clips:

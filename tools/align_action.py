@@ -9,11 +9,13 @@ motions. Neither labels nor daylight twins are used. Judged are clips of the tes
 motions, other cameras, other photographs) under the five fixed darknesses. Every curve is one for
 the whole clip. Writes OUT/action--METHOD.safetensors with its .json and .log.json, and
 OUT/action_lowlight.json: item by item, whether the daylight answer was given again, and the shares
-of true answers.
+of true answers. A run that was broken off goes on with the curves that it left if they were learned
+by the same weights and arguments.
 """
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import platform
 import time
@@ -31,6 +33,12 @@ from foveal.lowlight import baselines
 from foveal.lowlight.evaluate import fixed_methods, judge_in_the_dark
 from foveal.lowlight.outcomes import Outcomes
 from foveal.teachers.action import ActionNet
+
+LEARNED_BY = {
+    "photos", "count", "steps", "head_steps", "batch", "lr", "confidence", "sharpen", "low", "high",
+    "seed",
+}  # fmt: skip
+"""Arguments that a curve depends on."""
 
 
 def say(text: str) -> None:
@@ -104,6 +112,7 @@ def align(
     stem = args.out / f"action--{method}"
     curve.save(stem.with_suffix(".safetensors"))
     log = {
+        "learned_by": learned_by(net, args),
         "arguments": {k: str(v) for k, v in vars(args).items()},
         "dark_clips": len(dark),
         "daylight_clips": len(day),
@@ -114,6 +123,23 @@ def align(
     }
     stem.with_name(f"{stem.name}.log.json").write_text(json.dumps(log, indent=1) + "\n")
     return curve
+
+
+def learned_by(net: ActionNet, args: argparse.Namespace) -> dict[str, str]:
+    """Return all that a curve depends on."""
+    digest = hashlib.sha256()
+    for x in net.state_dict().values():
+        digest.update(x.detach().cpu().numpy().tobytes())
+    asked = {k: str(v) for k, v in vars(args).items() if k in LEARNED_BY}
+    return {**asked, "network": digest.hexdigest()}
+
+
+def is_of_this_run(file: Path, net: ActionNet, args: argparse.Namespace) -> bool:
+    """Return whether a curve is there and complete, and was learned as it would be now."""
+    log = file.with_suffix(".log.json")
+    if not file.exists() or not log.exists():
+        return False
+    return json.loads(log.read_text()).get("learned_by") == learned_by(net, args)
 
 
 def name_of(device: str) -> str:
@@ -161,7 +187,7 @@ def main() -> None:
     failed: dict[str, str] = {}
     for method in args.methods:
         file = args.out / f"action--{method}.safetensors"
-        if file.exists():  # a run that was broken off goes on
+        if is_of_this_run(file, net, args):
             curves[f"aligned, {method}"] = lowlight.ConcaveCurve.load(file).to(device)
             continue
         try:

@@ -126,7 +126,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not 1 <= args.new <= min(args.batch, args.pool):
+        parser.error(f"--new is {args.new}, must be 1 to --batch and --pool")
+    if not args.minutes > 0:
+        parser.error(f"--minutes is {args.minutes}, must be > 0")
     started = time.perf_counter()
+    photos = {
+        split: photographs(args.photos and args.photos / split, args.size * 7 // 5, "cpu")
+        for split in ("train", "test")
+    }
     banks = {
         split: bank(split, count, "cpu", seed=args.seed)
         for split, count in (
@@ -137,10 +145,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(args.seed)
     torch.backends.cudnn.benchmark = True
-    photos = {
-        split: photographs(args.photos and args.photos / split, args.size * 7 // 5, device)
-        for split in ("train", "test")
-    }
+    photos = {k: None if v is None else v.to(device) for k, v in photos.items()}
 
     def clips(split: str) -> Clips:
         b = banks[split]
@@ -181,6 +186,8 @@ def main() -> None:
         seen += args.batch
         if step % 200 == 0 or done >= 1:
             now = time.perf_counter()
+            if not math.isfinite(loss.item()):
+                raise SystemExit(f"train_action: the loss is {loss.item()} at step {step}")
             rows.append(say(
                 step=step, seconds=round(now - start, 1), loss=round(loss.item(), 4),
                 clips_per_s=round(seen / (now - since), 1),
