@@ -131,14 +131,15 @@ def held_out(
             seen = made.valid.float()
             rows = {
                 "epe": error.mean((1, 2, 3)),
-                "epe_valid": (error * seen).sum((1, 2, 3)) / seen.sum((1, 2, 3)).clamp_min(1),
+                "epe_valid": (error * seen).sum((1, 2, 3)) / seen.sum((1, 2, 3)),
                 "over_3_px": (error > OUTLIER).float().mean((1, 2, 3)),
                 "zero_epe": end_point_error(torch.zeros_like(wanted), wanted).mean((1, 2, 3)),
                 "one_shift_epe": end_point_error(shift.expand_as(wanted), wanted).mean((1, 2, 3)),
             }
             for name, values in rows.items():
                 each.setdefault(name, []).extend(values.tolist())
-    found: dict[str, Any] = {name: sum(v) / len(v) for name, v in each.items()}
+    # Only a scene without a pixel that is seen in both frames has a NaN, in `epe_valid`.
+    found: dict[str, Any] = {name: torch.tensor(v).nanmean().item() for name, v in each.items()}
     by_photo = torch.tensor(each["epe"]).view(scenes, -1).mean(0)
     found["epe_standard_error"] = float(by_photo.std() / len(by_photo) ** 0.5)
     return {**found, "photographs": len(textures), "scenes": len(each["epe"])}
@@ -176,6 +177,8 @@ def main() -> None:
     parser.add_argument("--photographs", type=int, default=1_000_000, help="at most, of each kind")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not args.minutes > 0:
+        parser.error(f"--minutes is {args.minutes}, must be > 0")
     begin = time.time()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -209,6 +212,8 @@ def main() -> None:
     }
 
     def keep() -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in average.parameters()):
+            raise SystemExit(f"train_flow: weights have NaN or infinity at step {step}")
         average.save(stem.with_suffix(".safetensors"))
         stem.with_name("flow.log.json").write_text(json.dumps(log, indent=1) + "\n")
 
