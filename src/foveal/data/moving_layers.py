@@ -47,7 +47,7 @@ class Layers:
         spin: Radians a frame.
         scale: Pixels of the frame over pixels of the texture.
         growth: Natural logarithm of the scale of one frame over that of the one before.
-        source: Number of the texture that each layer was cut from; -1: procedural.
+        source: Number of the texture that each layer was cut from; -1: procedural, or a cut-out.
     """
 
     background: Float[Tensor, "b 3 side_v side_u"]
