@@ -36,7 +36,8 @@ class LabelledBoxes:
     Attributes:
         outcomes: Boxes found again, and boxes that are none, at a score of 0.3 or more.
         matches: For each method and class, all detections, for average precision.
-        left_out: Pictures without a box, or whose boxes are of no class that the detector knows.
+        left_out: Pictures without a labelled box. One whose boxes are of no class that the detector
+            knows is not: what is found there counts against it.
     """
 
     outcomes: Outcomes
@@ -169,7 +170,7 @@ def judge_boxes(
     things = [len(x) for x in truth]
     outcomes = Outcomes(AS_TAKEN, list(range(len(kept))), things, 1, right, wrong)
     matches = {name: match_boxes(boxes, truth) for name, boxes in found.items()}
-    return LabelledBoxes(outcomes, matches, len(items) - sum(n > 0 for n in things))
+    return LabelledBoxes(outcomes, matches, len(items) - len(kept))
 
 
 def _check(where: str, items: Sequence[Item]) -> None:

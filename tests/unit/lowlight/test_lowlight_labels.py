@@ -185,6 +185,13 @@ def test_boxes_against_their_labels(tmp_path) -> None:
     assert untouched["dog"].average_precision() == pytest.approx(0.5)
     assert gamma["dog"].average_precision() == 1
     assert gamma["dining_table"].average_precision() == 1  # by a score of 0.1
+    # a picture of boats alone has no known box, and its dog is a wrong one
+    boats = Item(tmp_path / "b.png", "", (left,), ("Boat",))
+    more = judge_boxes(Corner(), [*items, boats], {}, device=CPU)
+    assert more.left_out == 1
+    assert list(more.outcomes.things) == [2, 1, 0]
+    assert more.outcomes.false[UNTOUCHED] == [0, 0, 1]
+    assert more.matches[UNTOUCHED]["dog"].average_precision() == pytest.approx(0.5)
     with pytest.raises(UnsupportedError, match="knows none of boat"):
         judge_boxes(Corner(), [Item(tmp_path / "b.png", "", (left,), ("Boat",))], {}, device=CPU)
     with pytest.raises(ArgumentError, match="items have no boxes"):
