@@ -79,9 +79,9 @@ def free_table(raw: Tensor) -> Tensor:
 
 def gamma(raw: Tensor) -> Tensor:
     """Raise to a power in [0.15, 1], one a channel."""
-    x = torch.linspace(0, 1, 256, device=raw.device).clamp_min(1e-4)
+    x = torch.linspace(0, 1, 256, device=raw.device)[1:]
     power = 0.15 + 0.85 * raw.mean(1).sigmoid()
-    return x ** power[..., None]
+    return F.pad(x ** power[..., None], (1, 0))  # black stays black
 
 
 def variants(seed: int) -> dict[str, nn.Module]:
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)  # before the long work
     device = "cuda" if torch.cuda.is_available() else "cpu"
     teacher = EfficientNetLite0.load().to(device).requires_grad_(False)
     files = sorted((args.photos / "train").iterdir())
@@ -216,7 +217,6 @@ def main() -> None:
                 }
             )
         print(found.triple, f"{time.perf_counter() - start:.0f} s", flush=True)  # noqa: T201
-    args.out.mkdir(parents=True, exist_ok=True)
     report = {
         "suite": "lowlight_ablation",
         "arguments": {k: str(v) for k, v in vars(args).items()},
