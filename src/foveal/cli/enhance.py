@@ -69,7 +69,7 @@ def enhance(
 
     Options of -o: strength=1 (0..1), weights=NAME or FILE, look=machine|human; for images
     gate=auto (a well-lit one stays as it is; says when noise is the limit), denoise=true (before
-    the curve: recognisers see more, 2 s a megapixel); for videos
+    the curve, 2 s a megapixel); for videos
     curve=clip|stream, half_life_s=0.5, preset=superfast; for cameras seconds=0 (until Ctrl-C).
     """
     if method != "sacc":

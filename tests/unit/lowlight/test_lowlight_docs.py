@@ -15,11 +15,10 @@ PAGE = Path(__file__).parents[3] / "docs" / "lowlight" / "align.md"
 
 def test_ten_lines_adapt_a_model(tmp_path, monkeypatch) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(snippet.strip().splitlines()) <= 11
+    assert len([line for line in snippet.splitlines() if line]) <= 11
     monkeypatch.chdir(tmp_path)
-    for name, light in (("night", 0.1), ("day", 1.0)):
-        for i in range(3):
-            lowlight.write_image(Path(name) / f"{i}.jpg", torch.rand(3, 40, 50) * light)
+    for i in range(3):
+        lowlight.write_image(Path("night") / f"{i}.jpg", torch.rand(3, 40, 50) * 0.1)
 
     def small(weights: str) -> nn.Module:
         torch.manual_seed(0)
@@ -36,7 +35,13 @@ def test_ten_lines_adapt_a_model(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
         lowlight, "align", lambda *a, **k: call(*a, num_steps=2, confidence=0.0, **k)
     )
-    scope = {"Path": Path, "normalise": lambda x: (x - 0.45) / 0.22}
+    functional = types.ModuleType("torchvision.transforms.functional")
+    functional.normalize = lambda x, mean, std: (
+        (x - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    )
+    monkeypatch.setitem(sys.modules, "torchvision.transforms", types.ModuleType("transforms"))
+    monkeypatch.setitem(sys.modules, "torchvision.transforms.functional", functional)
+    scope = {}
     exec(compile(snippet, "align.md", "exec"), scope)
     assert scope["bright"].shape == (3, 40, 50)
     again = lowlight.ConcaveCurve.load("mine.safetensors")
