@@ -349,7 +349,10 @@ def _crops(textures: Tensor, number: Tensor, places: Tensor, side: int) -> Tenso
     if min(height, width) < side:
         scale = side / min(height, width)
         size = (max(side, round(height * scale)), max(side, round(width * scale)))
-        textures = F.interpolate(_as_float(textures), size, mode="bilinear", align_corners=False)
+        textures = F.interpolate(
+            _as_float(textures[number]), size, mode="bilinear", align_corners=False
+        )
+        number = torch.arange(len(number), device=number.device)
         height, width = size
     top = (places[:, 0] * (height - side + 1)).long()
     left = (places[:, 1] * (width - side + 1)).long()

@@ -170,6 +170,24 @@ def test_textures_and_cutouts_are_used_and_named() -> None:
     assert {-1} < set(layers.source[:, 1:].flatten().tolist()) <= {-1, 0, 1, 2, 3}
 
 
+def test_of_many_small_textures_those_that_are_used_are_enlarged(monkeypatch) -> None:
+    sizes: list[tuple[int, ...]] = []
+    enlarge = F.interpolate
+
+    def watch(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        sizes.append(tuple(x.shape))
+        return enlarge(x, *args, **kwargs)
+
+    levels = torch.arange(250, dtype=torch.uint8)
+    textures = levels[:, None, None, None].expand(250, 3, 8, 10)
+    monkeypatch.setattr(F, "interpolate", watch)
+    layers = draw_layers(2, size=SIZE, num_shapes=3, textures=textures, displacement=4, seed=1)
+    assert sizes == [(6, 3, 8, 10)]
+    color, alpha = layers.patches[:, :, 0].amax((2, 3)), layers.patches[:, :, 3].amax((2, 3))
+    assert bool((alpha == 1).all())
+    torch.testing.assert_close(color, layers.source[:, 1:] / 255)
+
+
 def test_procedural_textures_fill_the_range() -> None:
     made = procedural_textures(4, 96, torch.Generator().manual_seed(0))
     assert made.shape == (4, 3, 96, 96)
