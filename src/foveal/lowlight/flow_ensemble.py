@@ -25,8 +25,8 @@ class PseudoFlow:
     """What an ensemble of curves says of motion, and where it is trusted.
 
     Attributes:
-        flow: Median of the answers, component by component, in pixels.
-        keep: Pixels where the answers agree.
+        flow: Median of the answers, component by component, in pixels; 0 where one is NaN.
+        keep: Pixels where the answers agree, and are numbers.
     """
 
     flow: Float[Tensor, "b 2 pairs h w"]
@@ -57,7 +57,7 @@ def pseudo_flow(
     answers = torch.stack([_flow_of(model, reciprocal_curve(clips, a)) for a in ENSEMBLE])
     middle = answers.median(0).values
     distance = (answers - middle).norm(dim=2).median(0).values
-    return PseudoFlow(middle, distance <= spread)
+    return PseudoFlow(middle.nan_to_num(0, 0, 0), distance <= spread)
 
 
 def _flow_of(model: Callable[[Tensor], Tensor], clips: Float[Tensor, "b 3 t h w"]) -> Tensor:

@@ -217,6 +217,22 @@ def test_the_ensemble_is_the_median_where_answers_agree() -> None:
         pseudo_flow(lambda clips: torch.zeros(len(clips), 14), dark)
 
 
+def test_answers_that_are_no_numbers_are_not_trusted_and_spoil_no_other_pixel() -> None:
+    class Odd(Bright):
+        def forward(self, clip: torch.Tensor) -> torch.Tensor:
+            flow = super().forward(clip)
+            return torch.where(torch.arange(flow.shape[-1]) < 4, flow / 0, flow)
+
+    targets = pseudo_flow(Odd(), 0.2 * torch.rand(1, 2, 3, 8, 8), spread=100.0)
+    assert not targets.keep[..., :4].any()
+    assert targets.keep[..., 4:].all()
+    flow = torch.zeros(1, 2, 1, 8, 8, requires_grad=True)
+    loss = pseudo_flow_loss(flow, targets)
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert torch.isfinite(flow.grad).all()
+
+
 def test_the_loss_counts_trusted_pixels_only() -> None:
     targets = PseudoFlow(torch.zeros(1, 2, 1, 4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.bool))
     flow = torch.zeros(1, 2, 1, 4, 4)
