@@ -118,7 +118,7 @@ def evaluate_flow(
         on_clip: Called with the darkness and the number of the clip that is done.
 
     Raises: ArgumentError: nothing to judge, clips that do not fit each other, a method with a name
-        that is taken, or a model whose answer is no finite flow.
+        that is taken or that changes the size, or a model whose answer is no finite flow.
     Cost: clips x draws x (methods + 10) passes a darkness; memory: that of up to 0.5 megapixels of
         frames at once on a CPU and 8 elsewhere, one clip at least.
     """
@@ -165,7 +165,13 @@ def in_the_dark(
 def _brighten(way: Brighten, dark: Tensor) -> Tensor:
     """Brighten a clip (t, 3, h, w) by one curve."""
     stacked = dark.transpose(0, 1).flatten(1, 2)[None]
-    return way(stacked)[0].unflatten(1, (len(dark), -1)).transpose(0, 1)
+    lit = way(stacked)
+    if lit.shape != stacked.shape:
+        raise ArgumentError(
+            f"evaluate_flow: a method made {tuple(lit.shape)} of {tuple(stacked.shape)}, must keep "
+            "the size"
+        )
+    return lit[0].unflatten(1, (len(dark), -1)).transpose(0, 1)
 
 
 def _answer(model: FlowRecognizer, clips: Tensor) -> Tensor:

@@ -194,6 +194,11 @@ def test_an_answer_that_is_no_flow_is_named(model) -> None:
         next(evaluate_flow(model, clips(1), {}))
 
 
+def test_a_method_that_changes_the_size_is_named() -> None:
+    with pytest.raises(ArgumentError, match=r"a method made \(1, 3, 32, 10\)"):
+        next(evaluate_flow(Bright(), clips(1), {"halves": lambda x: x[..., ::2]}))
+
+
 def test_a_clip_of_wrong_shapes_is_named() -> None:
     bad = dataclasses.replace(clips(1)[0], valid=torch.ones(1, 16, 19, dtype=torch.bool))
     with pytest.raises(ArgumentError, match=r"clips\[0\] has shapes"):
