@@ -28,9 +28,9 @@ def frozen(model: nn.Module) -> Generator[None]:
     modes = [(module, module.training) for module in model.modules()]
     flags = [(p, p.requires_grad) for p in model.parameters()]
     kept = [
-        (buffers, name, b, None if b is None else (b.detach().clone(), b._version))
-        for buffers in map(_buffers_of, model.modules())
-        for name, b in buffers.items()
+        (module, name, b, None if b is None else b.detach().clone())
+        for module, _ in modes
+        for name, b in _buffers_of(module).items()
     ]
     for module, _ in modes:
         module.training = False
@@ -44,14 +44,18 @@ def frozen(model: nn.Module) -> Generator[None]:
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
         with torch.no_grad():
-            for buffers, name, buffer, was in kept:
-                buffers[name] = buffer
-                if buffer is not None and was is not None and buffer._version != was[1]:
-                    buffer.copy_(was[0])
+            for module, name, buffer, was in kept:
+                if getattr(module, name) is not buffer:
+                    setattr(module, name, buffer)
+                # not by its version, which batch normalisation does not count up
+                if buffer is not None and was is not None and not torch.equal(buffer, was):
+                    buffer.copy_(was)
 
 
 def _buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
-    return vars(module)["_buffers"]
+    """Return a module's own buffers by name; those that are None too, but of a script."""
+    own = vars(module).get("_buffers")
+    return dict(own if isinstance(own, dict) else module.named_buffers(recurse=False))
 
 
 def device_of(model: nn.Module) -> str:

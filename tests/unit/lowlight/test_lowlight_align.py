@@ -1,6 +1,7 @@
 """Label-free alignment: it helps, it leaves the model alone, it goes on where it stopped."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -413,13 +414,62 @@ def test_a_buffer_that_the_model_replaces_is_put_back() -> None:
             self.last = x
             return x
 
-    model = Counts()
+    class Always(Counts):
+        """Normalises by the batch in evaluation too."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(3))
+            self.register_buffer("variance", torch.ones(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = super().forward(x)
+            return nn.functional.batch_norm(x, self.mean, self.variance, training=True)
+
+    model = Always()
     calls = model.calls
     with frozen(model):
-        model(torch.rand(2))
+        model(torch.rand(2, 3, 4, 4))
+        assert model.mean.any()
+    assert not model.mean.any()
+    assert (model.variance == 1).all()
     assert model.calls is calls
     assert model.calls == 0
     assert model.last is None
+
+
+class Counted(nn.Module):
+    """For scripts, whose buffers are no dictionary."""
+
+    calls: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.BatchNorm2d(4))
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("sums", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls = self.calls + 1
+        self.sums.add_(1)
+        return self.body(x).mean((2, 3))
+
+
+@pytest.mark.parametrize("how", ["script", "trace"])
+def test_scripts_of_models_are_held_still(how) -> None:
+    x = torch.rand(2, 3, 32, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that scripts will go away, and shapes that are fixed
+        model = Counted()
+        if how == "trace":
+            model = torch.jit.trace(model.body, x, check_trace=False)
+        else:
+            model = torch.jit.script(model)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with frozen(model):
+        model(x)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert model.training
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path) -> None:
