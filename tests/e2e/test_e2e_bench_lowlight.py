@@ -380,6 +380,8 @@ def test_labelled_boxes_of_ones_own(bench) -> None:
     assert rows["reciprocal 0.00501"]["average_precision"] == 1
     assert rows["reciprocal 0.00501"]["gain"]["mean"] == pytest.approx(0.5)
     assert rows["gamma"]["recall"] == pytest.approx(0.75)  # 0.05^0.45 is 0.26
+    code, _, err = bench(model=model, **asked, size=320)
+    assert (code, "size is 320, must be for a classifier" in err) == (2, True)
     code, text, _ = bench(model=model, **asked)
     assert (code, "mAP@.5" in text, "precision 100.0 %" in text) == (0, True, True)
     code, _, err = bench(model=f"{bench.name}:Levels", **asked)

@@ -50,6 +50,11 @@ def bench_labels(options: "LowlightOptions", out: Path | None, as_json: bool) ->
             f"-o layout: {options.layout} is judged by {kind}, which "
             f"{options.model or options.teacher} is not; name another teacher or model"
         )
+    if of_boxes and options.size:
+        raise ArgumentError(
+            f"-o size: size is {options.size}, must be for a classifier; a detector sees whole "
+            "pictures; leave it out"
+        )
     where = {
         "foveal": __version__,
         "teacher": options.model or options.teacher,

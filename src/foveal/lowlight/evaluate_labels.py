@@ -73,7 +73,7 @@ def judge_classes(
         on_item: Called with the number of the item that is done.
 
     Raises: ArgumentError: a label is not among the classes, or the model has another number of
-        them. MediaError: a file cannot be read.
+        them or answers with NaN. MediaError: a file cannot be read.
     Cost: items x methods passes. Memory: one item, and what the model sees of it by each method.
     """
     _check("judge_classes", items)
@@ -102,6 +102,8 @@ def judge_classes(
                     f"judge_classes: model has {logits.shape[1]} outputs, must have the "
                     f"{len(classes)} classes {', '.join(classes)}, in this order"
                 )
+            if bool(logits.isnan().any()):
+                raise ArgumentError(f"judge_classes: model answers {item.path.name} with NaN")
             for name, best in zip(methods, logits.argmax(1).tolist(), strict=True):
                 again[name].append(int(classes[best] == item.label))
             if on_item is not None:

@@ -144,6 +144,13 @@ def test_images_and_clips_against_their_labels(tmp_path) -> None:
         judge_classes(Levels(), images, ("mid", "high", "x"), methods, device=CPU)
     with pytest.raises(ArgumentError, match="model has 3 outputs, must have the 2"):
         judge_classes(Levels(), images, ("low", "high"), methods, device=CPU)
+
+    class Broken(Levels):
+        def forward(self, x):
+            return super().forward(x) / 0
+
+    with pytest.raises(ArgumentError, match="answers a.png with NaN"):
+        judge_classes(Broken(), images, kinds, methods, device=CPU)
     with pytest.raises(ArgumentError, match="items is empty"):
         judge_classes(Levels(), [], kinds, methods, device=CPU)
 
