@@ -427,3 +427,14 @@ def test_sixteen_bits_and_grey_are_denoised_in_their_own_form(tmp_path):
         np.diff(clean.astype(float), axis=0).std()
         < np.diff(dirty.astype(float), axis=0).std() * 0.75
     )
+
+
+def test_the_curve_of_a_clip_is_of_its_whole_length(tmp_path):
+    model = lowlight.ConcaveCurve.load()
+    curves = {}
+    for name, late in (("dark", 0.03), ("late light", 0.9)):
+        with VideoWriter(tmp_path / f"{name}.mp4", fps=Fraction(25), crf=10) as film:
+            for i in range(31):  # two frames short of every other one of sixteen
+                film.write(torch.full((3, 32, 48), 0.03 if i < 16 else late))
+        curves[name] = lowlight.video_curve(tmp_path / f"{name}.mp4", model)
+    assert (curves["dark"] - curves["late light"]).abs().max() > 0.01

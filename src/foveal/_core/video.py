@@ -134,13 +134,23 @@ def spread_frames(path: str | Path, count: int) -> Iterator[Float[Tensor, "3 hei
 
     Raises: as `read_video`.
     """
-    total = max(probe_video(path).num_frames or count, count)
-    every = total // count
-    steps = -(-total // every)
-    chosen = {i * steps // count for i in range(count)}
+    every, chosen = spread(probe_video(path).num_frames, count)
     for i, frame in enumerate(read_video(path, every=every, max_frames=max(chosen) + 1)):
         if i in chosen:
             yield frame
+
+
+def spread(total: int | None, count: int) -> tuple[int, frozenset[int]]:
+    """Return which one of so many frames to decode, and which of these are evenly spread.
+
+    Args:
+        total: Frames of the video; None, if it does not say so: its first are taken.
+        count: How many are wanted.
+    """
+    total = max(total or count, count)
+    every = total // count
+    steps = -(-total // every)
+    return every, frozenset(i * steps // count for i in range(count))
 
 
 def read_timed_video(

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal._core.formats import WRITTEN_VIDEO_SUFFIXES
-from foveal._core.video import VideoWriter, probe_video
+from foveal._core.video import VideoWriter, probe_video, spread
 from foveal._core.video_planes import Planes, read_camera, read_planes
 from foveal.errors import ArgumentError
 from foveal.lowlight.concave_curve import ConcaveCurve
@@ -46,8 +46,9 @@ def video_curve(
     source: str | Path, model: ConcaveCurve, *, strength: float = 1.0, look: str = "machine"
 ) -> Float[Tensor, "3 levels"]:
     """Return the one curve that `enhance_video` would apply to a video, from 16 spread frames."""
-    every = max(1, (probe_video(source).num_frames or 1) // CLIP_FRAMES)
-    few = itertools.islice(read_planes(source, every=every), CLIP_FRAMES)
+    every, chosen = spread(probe_video(source).num_frames, CLIP_FRAMES)
+    planes = itertools.islice(read_planes(source, every=every), max(chosen) + 1)
+    few = (frame for i, frame in enumerate(planes) if i in chosen)
     curve = predict_clip_curve((p.thumbnail() for p in few), model)
     return finish(curve, strength=strength, look=look)[0]
 
