@@ -32,8 +32,11 @@ def tables(folder: Path) -> list[tuple[str, Table]]:
     """Read the tables of the suite by name; those of an older form are left out."""
     found: list[tuple[str, Table]] = []
     for path in sorted(folder.glob("lowlight--*.json")):
-        if "where" in json.loads(path.read_text()):
-            found.append((path.stem.removeprefix("lowlight--"), Table.read(path)))
+        kept = json.loads(path.read_text())
+        if "where" in kept:
+            table = Table.read(path)
+            table.where["commit"] = kept.get("commit", "not kept")
+            found.append((path.stem.removeprefix("lowlight--"), table))
     return found
 
 
@@ -97,7 +100,8 @@ def _title(name: str, table: Table) -> str:
     return (
         f"### {w['teacher']}: {w['source']}\n\n"
         f"{w['pictures']} pictures x {some.draws} draws, {count} groups.{anecdote} "
-        f"{w['device']}, torch {w['torch']}, seed {w['seed']}; `lowlight--{name}.json`."
+        f"{w['device']}, torch {w['torch']}, seed {w['seed']}, commit `{w['commit']}`; "
+        f"`lowlight--{name}.json`."
     )
 
 
@@ -152,7 +156,8 @@ def ablation(folder: Path, write: Write) -> str:
         f"{suite['trusted_cuts']} trusted cuts of {asked['count']}, {asked['steps']} steps of "
         f"{asked['batch']}; judged on {suite['crops']} crops of {suite['photographs']} photographs "
         f"x {suite['draws']} draws. Fewer than 100 groups: an anecdote. {suite['device']}, torch "
-        f"{suite['torch']}, seed {asked['seed']}; `lowlight_ablation--h200.json`."
+        f"{suite['torch']}, seed {asked['seed']}, commit `{suite['commit']}`; "
+        f"`lowlight_ablation--h200.json`."
     )
 
 
