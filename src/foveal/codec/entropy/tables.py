@@ -182,3 +182,87 @@ def laplace_tables(
         lows.append(low)
     sizes = np.array([f.size for f in freqs], dtype=np.int64)
     return FrequencyTables(np.concatenate(freqs), sizes, np.array(lows, dtype=np.int64))
+
+
+def categorical_tables(probabilities: NDArray[np.float64]) -> FrequencyTables:
+    """Build one table per row of `probabilities` for the symbols 0, 1, ..., at export time only.
+
+    The escape gets the least frequency: valid symbols never need it.
+
+    Raises:
+        ArgumentError: `probabilities` is not [tables, 1..2**15] finite non-negative numbers with
+            positive sums.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    fits = p.ndim == 2 and len(p) > 0 and 0 < p.shape[1] <= TOTAL // 2
+    if not fits or not np.isfinite(p).all() or p.min() < 0 or p.sum(axis=1).min() <= 0:
+        raise ArgumentError(
+            f"categorical_tables: probabilities has shape {p.shape}, must be [tables, symbols] "
+            "finite non-negative numbers with positive sums; check the training"
+        )
+    freqs = [_quantise(np.append(row / row.sum(), 0.0)) for row in p]
+    sizes = np.full(len(p), p.shape[1] + 1, dtype=np.int64)
+    return FrequencyTables(np.concatenate(freqs), sizes, np.zeros(len(p), dtype=np.int64))
+
+
+def count_symbols(
+    tables: FrequencyTables, symbols: NDArray[np.int64], indices: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Count how often each entry of `tables` codes one of `symbols`; add up over batches.
+
+    Args:
+        tables: The tables whose supports decide what is an escape.
+        symbols: Integers of any shape.
+        indices: The table of each symbol, of the same shape.
+
+    Returns: Counts, flat like `tables.frequencies`.
+
+    Raises:
+        ArgumentError: shapes disagree, or an index has no table.
+    """
+    if symbols.shape != indices.shape:
+        raise ArgumentError(
+            f"count_symbols: indices has shape {indices.shape}, must be {symbols.shape} like "
+            "symbols; give one table index per symbol"
+        )
+    if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < len(tables):
+        raise ArgumentError(
+            f"count_symbols: indices is within {int(indices.min())}..{int(indices.max())}, must "
+            f"be within 0..{len(tables) - 1}; clip it to the number of tables"
+        )
+    entry = symbols - tables.lows[indices]
+    escape = tables.sizes[indices] - 1
+    flat = tables.offsets[indices] + np.where((entry < 0) | (entry >= escape), escape, entry)
+    return np.bincount(flat.ravel(), minlength=tables.frequencies.size).astype(np.int64)
+
+
+def counted_tables(
+    counts: NDArray[np.int64], tables: FrequencyTables, *, strength: float = 64.0
+) -> FrequencyTables:
+    """Build tables of counted symbols, smoothed towards `tables`, at export time only.
+
+    p = (counts + strength * q) / (sum of counts + strength), with q the frequencies of `tables`: a
+    table without counts stays what it was, one with many follows them, zeros and tails included.
+
+    Args:
+        counts: Counts of training symbols, flat like `tables.frequencies`.
+        tables: The tables to start from; supports stay theirs.
+        strength: Weight of `tables`, in symbols per table.
+
+    Raises:
+        ArgumentError: `counts` does not fit or is negative, or `strength` is not positive.
+    """
+    if counts.shape != tables.frequencies.shape or (counts.size and int(counts.min()) < 0):
+        raise ArgumentError(
+            f"counted_tables: counts has shape {counts.shape}, must be "
+            f"{tables.frequencies.shape} and not negative; take it from count_symbols"
+        )
+    if not (np.isfinite(strength) and strength > 0):
+        raise ArgumentError(
+            f"counted_tables: strength is {strength}, must be positive and finite; "
+            "leave it at its default"
+        )
+    parts = zip(tables.offsets.tolist(), tables.sizes.tolist(), strict=True)
+    weights = counts + strength / TOTAL * tables.frequencies
+    freqs = [_quantise(weights[o : o + s]) for o, s in parts]
+    return FrequencyTables(np.concatenate(freqs), tables.sizes.copy(), tables.lows.copy())

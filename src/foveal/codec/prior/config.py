@@ -1,0 +1,141 @@
+"""Kind and sizes of a prior, and the layout of its side symbols."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveal.errors import ArgumentError, ShapeError
+
+KINDS = ("codebook-global", "codebook-local", "codebook-vq", "factorized", "spatial")
+LIMITS = {
+    "channels": (1, 4096),
+    "height": (1, 256),
+    "width": (1, 256),
+    "side": (1, 256),
+    "codewords": (1, 1024),
+    "hidden": (1, 1024),
+}
+MAX_ELEMENTS = 1 << 24
+"""Most latents of one image, and most entries of a codebook."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorConfig:
+    """Kind and sizes of a prior; stored in the model's file.
+
+    Args:
+        kind: One of `KINDS`.
+        channels: Latent channels n.
+        height, width: Size of the latents; kinds that take any size start their tables from it.
+        side: Side integers d per image ("codebook-global"), channels d of the side map
+            ("codebook-local", "spatial"), or channel groups M ("codebook-vq").
+        codewords: Codewords K of the codebook kinds.
+        hidden: Hidden channels of the hyper networks.
+        stride: 2 or 4; latents per side-map position along an axis.
+        tied: Whether "codebook-vq" and "factorized" have a level per position, which ties them to
+            one size, or one per channel.
+    """
+
+    kind: str
+    channels: int
+    height: int
+    width: int
+    side: int = 16
+    codewords: int = 16
+    hidden: int = 32
+    stride: int = 4
+    tied: bool = True
+
+    def __post_init__(self) -> None:
+        """Check everything; the values may come from an untrusted file."""
+        if self.kind not in KINDS:
+            raise ArgumentError(
+                f"PriorConfig: kind is {self.kind!r}, must be one of {KINDS}; choose one"
+            )
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise ArgumentError(
+                    f"PriorConfig: {name} is {value!r}, must be an integer in {low}..{high}; "
+                    "change it"
+                )
+        if type(self.stride) is not int or self.stride not in (2, 4):
+            raise ArgumentError(
+                f"PriorConfig: stride is {self.stride!r}, must be 2 or 4; choose one"
+            )
+        if type(self.tied) is not bool:
+            raise ArgumentError(
+                f"PriorConfig: tied is {self.tied!r}, must be true or false; choose one"
+            )
+        if self.kind == "codebook-vq" and self.side > self.channels:
+            raise ArgumentError(
+                f"PriorConfig: side is {self.side}, must be at most channels={self.channels} "
+                "groups; lower it"
+            )
+        elements = self.channels * self.height * self.width
+        codewords = self.codewords if self.kind in ("codebook-global", "codebook-vq") else 1
+        if elements * codewords > MAX_ELEMENTS:
+            raise ArgumentError(
+                f"PriorConfig: channels * height * width * codewords is {elements * codewords}, "
+                f"must be at most {MAX_ELEMENTS}; lower one of them"
+            )
+
+    @classmethod
+    def from_dict(cls, values: object) -> "PriorConfig":
+        """Read a config from decoded JSON.
+
+        Raises:
+            ArgumentError: it is not an object with exactly the fields of a config, or one is bad.
+        """
+        names = {item.name for item in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            found = sorted(map(str, values)) if isinstance(values, dict) else values
+            raise ArgumentError(
+                f"PriorConfig: fields are {found!r}, must be {sorted(names)}; write the file again"
+            )
+        return cls(**{name: values[name] for name in names})
+
+    @property
+    def any_size(self) -> bool:
+        """Whether latents of any height and width can be coded."""
+        if self.kind in ("codebook-vq", "factorized"):
+            return not self.tied
+        return self.kind != "codebook-global"
+
+    def check_size(self, name: str, height: int, width: int) -> None:
+        """Raise ShapeError unless latents of `height` x `width` can be coded."""
+        if not self.any_size and (height, width) != (self.height, self.width):
+            raise ShapeError(
+                f"{name}: latent has size {height}x{width}, must be {self.height}x{self.width}, "
+                f"to which a {self.kind} prior is tied; resize the input or take codebook-local"
+            )
+        most = MAX_ELEMENTS // self.channels
+        if height < 1 or width < 1 or height * width > most:
+            raise ShapeError(
+                f"{name}: latent has size {height}x{width}, must have 1..{most} positions; "
+                "split the input"
+            )
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the side map (1x1 where side symbols have no place)."""
+        if self.kind not in ("codebook-local", "spatial"):
+            return 1, 1
+        return -(-height // self.stride), -(-width // self.stride)
+
+    @property
+    def num_tables(self) -> int:
+        """Number of side tables; "factorized" keeps one that it never uses."""
+        return 1 if self.kind == "factorized" else self.side
+
+    def side_indices(self, height: int, width: int) -> NDArray[np.int64]:
+        """Return the table of each side symbol: channel by channel, each in raster order."""
+        if self.kind == "factorized":
+            return np.zeros(0, dtype=np.int64)
+        rows, columns = self.grid(height, width)
+        return np.repeat(np.arange(self.side, dtype=np.int64), rows * columns)
+
+    def groups(self) -> NDArray[np.int64]:
+        """Return the group of each channel: contiguous, sizes that differ by at most one."""
+        return np.arange(self.channels, dtype=np.int64) * self.side // self.channels
