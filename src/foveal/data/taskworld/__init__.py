@@ -1,0 +1,19 @@
+"""Rooms and streets drawn from seeds, with exact labels for many tasks."""
+
+from foveal.data.taskworld.labels import Labels, render
+from foveal.data.taskworld.scenes import fingerprint, sample
+from foveal.data.taskworld.tasks import TASKS, Task, decode_depth, encode_depth, targets
+from foveal.data.taskworld.world import (
+    CLASSES,
+    MAX_COUNT,
+    MAX_SOLIDS,
+    SCENES,
+    SPLITS,
+    VERSION,
+    Scene,
+)  # fmt: skip
+
+__all__ = [
+    "CLASSES", "MAX_COUNT", "MAX_SOLIDS", "SCENES", "SPLITS", "TASKS", "VERSION", "Labels", "Scene",
+    "Task", "decode_depth", "encode_depth", "fingerprint", "render", "sample", "targets",
+]  # fmt: skip
