@@ -105,15 +105,21 @@ def latent_bits(
             rounds latents and levels with straight-through gradients; what is skipped (a level
             below 1/2) costs nothing, and the codec must zero it (`table_index(levels) < 0.5`).
 
-    Returns: Bits per image. With noise, a latent that will be skipped still costs 0.08 bit.
+    Returns: Bits per image, fp32 for half-precision input. With noise, a latent that will be
+    skipped still costs about 0.08 bit. Without, the level of a skipped latent still has the
+    gradient that it would have if it were coded, so that it can come back.
     """
+    value = gained.float() if gained.dtype.itemsize < 4 else gained
     if noise:
         level = clip_inward(levels, 0.0, LEVELS - 1.0)
-        bits = laplace_bits(gained + torch.rand_like(gained) - 0.5, scale_of(level))
+        bits = laplace_bits(value + torch.rand_like(value) - 0.5, scale_of(level))
     else:
         index = table_index(levels)
-        bits = laplace_bits(round_straight_through(gained), scale_of(index))
-        bits = torch.where(index > 0.5, bits, torch.zeros_like(bits))
+        skipped = index < 0.5
+        value = round_straight_through(value)
+        value = torch.where(skipped, value.detach(), value)
+        bits = laplace_bits(value, scale_of(index))
+        bits = bits - torch.where(skipped, bits, torch.zeros_like(bits)).detach()
     return bits.sum(dim=(1, 2, 3))
 
 
@@ -230,10 +236,10 @@ class Prior(nn.Module, abc.ABC):
         """
         c = self.config
         indices = c.side_indices(c.height, c.width)
-        if side.ndim != 2 or side.shape[1] != indices.size:
+        if side.ndim != 2 or side.shape[1] != indices.size or side.dtype.kind not in "iu":
             raise ShapeError(
-                f"Prior.fit_side: side has shape {side.shape}, must be (images, {indices.size}); "
-                "give the side symbols of latents of the config's size"
+                f"Prior.fit_side: side is {side.dtype} {side.shape}, must be integers (images, "
+                f"{indices.size}); give the side symbols of latents of the config's size"
             )
         tables = self.start_tables()
         counts = count_symbols(tables, side, np.broadcast_to(indices, side.shape))

@@ -11,6 +11,7 @@ It takes latents of any height and width.
 Source: as for `codebook_mixed`; this variant is ours.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,7 @@ class CodebookLocalPrior(Prior):
         return {**mix, **words, "shifts": np.array([mix_bits, word_bits], dtype=np.int32)}
 
 
+@lru_cache(maxsize=64)
 def upsampling(size: int, stride: int) -> NDArray[np.int64]:
     """Return the bilinear weights [size, ceil(size / stride)], in units of 1 / (2 * stride).
 
@@ -115,6 +117,7 @@ def upsampling(size: int, stride: int) -> NDArray[np.int64]:
     rows = np.arange(size)
     np.add.at(weights, (rows, np.clip(before, 0, coarse - 1)), 2 * stride - part)
     np.add.at(weights, (rows, np.clip(before + 1, 0, coarse - 1)), part)
+    weights.setflags(write=False)
     return weights
 
 

@@ -97,13 +97,15 @@ class CodebookVQPrior(Prior):
         Every latent counts as coded with the table of its index, table 0 included, so that a
         codeword that skips latents which are not zero is dear.
         """
-        member = functional.one_hot(self.groups, self.config.side).to(gained.dtype)
-        rounded, extra = torch.round(gained)[:, None], extra.expand(gained.shape)[:, None]
+        member = functional.one_hot(self.groups, self.config.side).float()
+        rounded = torch.round(gained.float())[:, None]
+        extra = extra.expand(gained.shape)[:, None]
         out: list[Tensor] = []
         for words in self.words.split(max(1, CHUNK // gained.numel())):
             index = torch.floor((words + extra).clamp(0, LEVELS - 1) + 0.5)
             bits = laplace_bits(rounded, scale_of(index)).sum(dim=(3, 4))
-            out.append(torch.einsum("bkn,nm->bmk", bits, member))
+            with torch.autocast(gained.device.type, enabled=False):
+                out.append(torch.einsum("bkn,nm->bmk", bits.float(), member))
         return torch.cat(out, dim=2) + self.symbol_bits()
 
     def forward(

@@ -18,7 +18,7 @@ LIMITS = {
     "hidden": (1, 1024),
 }
 MAX_ELEMENTS = 1 << 24
-"""Most latents of one image, and most entries of a codebook."""
+"""Most entries of a codebook, and most values of one image in an array of the decoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,12 @@ class PriorConfig:
                 f"PriorConfig: side is {self.side}, must be at most channels={self.channels} "
                 "groups; lower it"
             )
-        elements = self.channels * self.height * self.width
-        codewords = self.codewords if self.kind in ("codebook-global", "codebook-vq") else 1
-        if elements * codewords > MAX_ELEMENTS:
+        elements = self.height * self.width * self._per_position
+        if elements > MAX_ELEMENTS:
             raise ArgumentError(
-                f"PriorConfig: channels * height * width * codewords is {elements * codewords}, "
-                f"must be at most {MAX_ELEMENTS}; lower one of them"
+                f"PriorConfig: a {self.kind} prior of these sizes has {elements} values at a time, "
+                f"must have at most {MAX_ELEMENTS}; lower channels, height, width, codewords or "
+                "hidden"
             )
 
     @classmethod
@@ -98,6 +98,17 @@ class PriorConfig:
         return cls(**{name: values[name] for name in names})
 
     @property
+    def _per_position(self) -> int:
+        """Numbers per position that a codebook or the decoder's largest array holds."""
+        return {
+            "codebook-global": self.channels * self.codewords,
+            "codebook-vq": self.channels * (self.codewords if self.tied else 1),
+            "codebook-local": max(self.channels, self.codewords),
+            "factorized": self.channels,
+            "spatial": max(self.channels, 9 * self.hidden, 9 * self.side),
+        }[self.kind]
+
+    @property
     def any_size(self) -> bool:
         """Whether latents of any height and width can be coded."""
         if self.kind in ("codebook-vq", "factorized"):
@@ -111,7 +122,7 @@ class PriorConfig:
                 f"{name}: latent has size {height}x{width}, must be {self.height}x{self.width}, "
                 f"to which a {self.kind} prior is tied; resize the input or take codebook-local"
             )
-        most = MAX_ELEMENTS // self.channels
+        most = MAX_ELEMENTS // self._per_position
         if height < 1 or width < 1 or height * width > most:
             raise ShapeError(
                 f"{name}: latent has size {height}x{width}, must have 1..{most} positions; "

@@ -61,6 +61,7 @@ class SideIntegers(nn.Module):
         self, values: Float[Tensor, "b d u v"], hard: bool
     ) -> tuple[Float[Tensor, "b d u v"], Float[Tensor, "b"]]:
         """Return the rounded integers and their bits per image; noise unless `hard`."""
+        values = values.float() if values.dtype.itemsize < 4 else values
         smooth = SIDE_RANGE * torch.tanh(values / SIDE_RANGE)
         rounded = round_straight_through(smooth)
         noisy = rounded if hard else smooth + torch.rand_like(smooth) - 0.5

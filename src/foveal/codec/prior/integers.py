@@ -38,8 +38,18 @@ def fixed(x: Tensor | NDArray[np.float64], bits: int, dtype: str) -> NDArray[Any
 
 
 def doubles(x: Tensor) -> NDArray[np.float64]:
-    """Return a parameter as a float64 array."""
-    return x.detach().cpu().double().numpy()
+    """Return a parameter as a float64 array.
+
+    Raises:
+        ArgumentError: a value is NaN or infinite.
+    """
+    values = x.detach().cpu().double().numpy()
+    if not np.isfinite(values).all():
+        raise ArgumentError(
+            f"export: a parameter of shape {values.shape} has NaN or infinite values, must be "
+            "finite; train again with a lower learning rate"
+        )
+    return values
 
 
 def fraction_bits(x: NDArray[np.float64], limit: int, most: int, least: int = 0) -> int:
@@ -202,6 +212,6 @@ class IntegerPrior(abc.ABC):
                 f"be {wanted.get(wrong[0], 'absent')} in a {config.kind} prior; "
                 "export the model again"
             )
-        arrays = {name: tensors[name].cpu().numpy() for name in layout}
+        arrays = {name: tensors[name].cpu().numpy().copy() for name in layout}
         parts = (tensors[name].cpu().numpy().astype(np.int64) for name in TABLES)
         return cls(config, arrays, FrequencyTables(*parts))

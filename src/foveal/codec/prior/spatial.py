@@ -47,6 +47,8 @@ OUT_BITS = (ACTIVATION_BITS, ACTIVATION_BITS, FRACTION)
 LEAST_BITS = (ACTIVATION_BITS, 0, 0)
 MOST_BITS = 15
 LAYERS = 3
+CHUNK = 1 << 22
+"""Most values in memory at a time, where one image does not have more."""
 
 
 def sizes(config: PriorConfig, height: int, width: int) -> list[tuple[int, int]]:
@@ -170,6 +172,13 @@ class IntegerSpatial(IntegerPrior):
             self._shifts.append(bits + IN_BITS[i] - OUT_BITS[i])
 
     def _levels(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
+        values = 9 * max(self.config.hidden, self.config.side) * height * width
+        some = max(1, CHUNK // values)
+        parts = [self._run(side[i : i + some], height, width) for i in range(0, len(side), some)]
+        empty = np.zeros((0, self.config.channels, height, width), dtype=np.int64)
+        return np.concatenate(parts or [empty])
+
+    def _run(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
         steps = sizes(self.config, height, width)
         images = len(side)
         x = side.reshape(images, self.config.side, *steps[0])
