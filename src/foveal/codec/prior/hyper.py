@@ -25,6 +25,8 @@ from foveal.codec.prior.integers import (
 
 SIDE_RANGE = 10.0
 """Side integers stay within it, smoothly: a hard clip stops the gradient."""
+SIDE_GAIN = 4.0
+"""Side integers per unit of a network's output, so that they leave zero early in training."""
 MIX_BITS = 16
 FRACTION_LEAST = 3
 """Fewest fractional bits of codewords: with the 5 of the coefficients, those of a level."""
@@ -62,7 +64,7 @@ class SideIntegers(nn.Module):
     ) -> tuple[Float[Tensor, "b d u v"], Float[Tensor, "b"]]:
         """Return the rounded integers and their bits per image; noise unless `hard`."""
         values = values.float() if values.dtype.itemsize < 4 else values
-        smooth = SIDE_RANGE * torch.tanh(values / SIDE_RANGE)
+        smooth = SIDE_RANGE * torch.tanh(SIDE_GAIN / SIDE_RANGE * values)
         rounded = round_straight_through(smooth)
         noisy = rounded if hard else smooth + torch.rand_like(smooth) - 0.5
         location, scale = self.location[:, None, None], self.log_scale.clamp(-3, 3.5).exp()
