@@ -62,6 +62,8 @@ class TaskNetwork(nn.Module):
             self.decoder = CLASSIFIERS[self.arch](self.task.channels)
         else:
             self.decoder = DECODERS[self.arch](self.task.channels)
+            last = [m for m in self.decoder.modules() if isinstance(m, Conv)][-1]
+            nn.init.normal_(last.conv.weight, 0.0, 0.01)  # begins near 0, as most targets are
 
     @classmethod
     def load(
