@@ -37,6 +37,8 @@ SCALE_MAX = 20.0
 LOG_STEP = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)
 LEVEL_GAIN = 16.0
 """Levels per unit of a trained map, so that maps learn as fast as the weights of networks."""
+WORD_GAIN = 64.0
+"""Levels per unit of a trained codeword: codewords have further to go than what starts well."""
 START_LEVEL = 0.4 * (LEVELS - 1)
 
 

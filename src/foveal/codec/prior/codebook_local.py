@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foveal.codec.entropy.tables import FrequencyTables
-from foveal.codec.prior.base import LEVEL_GAIN, Prior, PriorOut
+from foveal.codec.prior.base import WORD_GAIN, Prior, PriorOut
 from foveal.codec.prior.config import PriorConfig
 from foveal.codec.prior.hyper import (
     HyperAnalysis,
@@ -58,7 +58,7 @@ class CodebookLocalPrior(Prior):
         self.to_side = nn.Conv2d(c.hidden, c.side, 1)
         self.side = SideIntegers(c.side)
         self.mix = nn.Linear(c.side, c.codewords)
-        self.codebook = nn.Parameter(0.05 * torch.randn(c.codewords, c.channels))
+        self.codebook = nn.Parameter(0.0125 * torch.randn(c.codewords, c.channels))
 
     def coefficients(
         self, side: Float[Tensor, "b d u v"], height: int, width: int
@@ -82,7 +82,7 @@ class CodebookLocalPrior(Prior):
         side, bits = self.side(self.to_side(self.analysis(latent)), hard)
         weights = self.coefficients(side, latent.shape[2], latent.shape[3])
         mixed = torch.einsum("bkhw,kn->bnhw", weights, self.codebook)
-        return PriorOut(self.level_map + LEVEL_GAIN * mixed, bits, side.flatten(1))
+        return PriorOut(self.level_map + WORD_GAIN * mixed, bits, side.flatten(1))
 
     def start_tables(self) -> FrequencyTables:
         """Return the Laplace tables of the channels of the side map."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal.codec.entropy.tables import FrequencyTables
-from foveal.codec.prior.base import LEVEL_GAIN, Prior, PriorOut
+from foveal.codec.prior.base import WORD_GAIN, Prior, PriorOut
 from foveal.codec.prior.config import PriorConfig
 from foveal.codec.prior.hyper import (
     HyperAnalysis,
@@ -59,7 +59,9 @@ class CodebookGlobalPrior(Prior):
         self.to_side = nn.Linear(c.hidden, c.side)
         self.side = SideIntegers(c.side)
         self.mix = nn.Linear(c.side, c.codewords)
-        self.codebook = nn.Parameter(0.05 * torch.randn(c.codewords, c.channels, c.height, c.width))
+        self.codebook = nn.Parameter(
+            0.0125 * torch.randn(c.codewords, c.channels, c.height, c.width)
+        )
 
     def coefficients(self, side: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
         """Return the mixing coefficients of side symbols."""
@@ -81,7 +83,7 @@ class CodebookGlobalPrior(Prior):
         side, bits = self.side(self.to_side(pooled)[:, :, None, None], hard)
         side = side[:, :, 0, 0]
         mixed = self.coefficients(side) @ self.codebook.flatten(1)
-        levels = self.level_map + LEVEL_GAIN * mixed.view(-1, *self.codebook.shape[1:])
+        levels = self.level_map + WORD_GAIN * mixed.view(-1, *self.codebook.shape[1:])
         return PriorOut(levels, bits, side)
 
     def start_tables(self) -> FrequencyTables:

@@ -24,6 +24,7 @@ from foveal.codec.entropy.tables import FrequencyTables, categorical_tables
 from foveal.codec.prior.base import (
     LEVEL_GAIN,
     LEVELS,
+    WORD_GAIN,
     Prior,
     PriorOut,
     laplace_bits,
@@ -56,8 +57,8 @@ class CodebookVQPrior(Prior):
     def __init__(self, config: PriorConfig) -> None:
         super().__init__(config)
         c = config
-        spread = torch.linspace(-0.4, 0.4, c.codewords) if c.codewords > 1 else torch.zeros(1)
-        noise = 0.02 * torch.randn(c.codewords, *self.level_map.shape)
+        spread = torch.linspace(-0.1, 0.1, c.codewords) if c.codewords > 1 else torch.zeros(1)
+        noise = 0.005 * torch.randn(c.codewords, *self.level_map.shape)
         self.codebook = nn.Parameter(spread[:, None, None, None] + noise)
         self.logits = nn.Parameter(torch.zeros(c.side, c.codewords))
         self.register_buffer("groups", torch.from_numpy(c.groups()), persistent=False)
@@ -68,7 +69,7 @@ class CodebookVQPrior(Prior):
     @property
     def words(self) -> Float[Tensor, "k n u v"]:
         """Levels of the codewords; u and v are 1 unless tied to a size."""
-        return self.level_map + LEVEL_GAIN * self.codebook
+        return self.level_map + WORD_GAIN * self.codebook
 
     @torch.no_grad()
     def start(self, latent: Float[Tensor, "b n h w"]) -> None:
@@ -79,8 +80,8 @@ class CodebookVQPrior(Prior):
             self.codebook
         )
         offsets = torch.quantile(each, places.to(each.dtype)) - each.mean()
-        noise = 0.02 * torch.randn_like(self.codebook)
-        self.codebook.copy_(offsets[:, None, None, None] / LEVEL_GAIN + noise)
+        noise = 0.005 * torch.randn_like(self.codebook)
+        self.codebook.copy_(offsets[:, None, None, None] / WORD_GAIN + noise)
 
     def anneal(self, progress: float) -> None:
         """Lower the temperature from 30 bits to 0.5 bits as `progress` goes from 0 to 1."""
@@ -137,7 +138,7 @@ class CodebookVQPrior(Prior):
             channels = self.groups == group
             best = int(self.usage[group].argmax())
             source = self.codebook[best, channels]
-            self.codebook[word, channels] = source + 0.05 * torch.randn_like(source)
+            self.codebook[word, channels] = source + 0.0125 * torch.randn_like(source)
             self.logits[group, best] -= float(np.log(2))
             self.logits[group, word] = self.logits[group, best]
             self.usage[group, best] /= 2
@@ -157,7 +158,7 @@ class CodebookVQPrior(Prior):
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         base, words = doubles(self.base), doubles(self.codebook)
-        words = LEVEL_GAIN * (words + base.reshape(self.level_map.shape))
+        words = WORD_GAIN * words + LEVEL_GAIN * base.reshape(self.level_map.shape)
         shape = (self.config.codewords, *base.shape)
         return {"codebook": fixed(words.reshape(shape), FRACTION, "int16")}
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from foveal.codec.entropy.tables import FrequencyTables, laplace_tables
 from foveal.codec.prior.base import (
     LEVEL_GAIN,
+    WORD_GAIN,
     clip_inward,
     laplace_bits,
     round_straight_through,
@@ -98,7 +99,7 @@ def codebook_arrays(codebook: Tensor, base: Tensor) -> tuple[dict[str, NDArray[n
 
     Returns: The arrays, and the fractional bits of the codewords; the base has 5 more.
     """
-    words, static = LEVEL_GAIN * doubles(codebook), LEVEL_GAIN * doubles(base)
+    words, static = WORD_GAIN * doubles(codebook), LEVEL_GAIN * doubles(base)
     bits = fraction_bits(words, (1 << 15) - 1, 14, FRACTION_LEAST)
     units = 2.0**COEFFICIENT_BITS
     sums = COEFFICIENT_LIMIT * np.abs(words).sum(axis=0) + units * np.abs(static)
