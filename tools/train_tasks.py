@@ -238,7 +238,7 @@ def train(
             for trainee in [t for t in trainees if t.name in lost]:
                 log["diverged"].append(trainee.name)
                 trainees.remove(trainee)
-        if progress - looked > 0.2 and progress < 0.95:
+        if progress - looked > 0.3 and progress < 0.95:
             looked = progress
             look(trainees, val, step, log)
         if time.time() - saved > 60:

@@ -18,8 +18,10 @@ TOOLS = Path(__file__).parents[3] / "tools"
 def tool():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TOOLS)
+        import docs_tasks
         import train_tasks
 
+        train_tasks.card = docs_tasks.card
         yield train_tasks
 
 
@@ -50,6 +52,13 @@ def test_a_tiny_run_writes_networks_whose_figures_can_be_had_again(tool: ModuleT
         )
         assert result["test"]["scores"] == pytest.approx(found, rel=1e-4)
         assert set(result["test"]["chance"]) == set(found)
+    card = tool.card(log, lambda head, rows: "\n".join(" | ".join(r) for r in [head, *rows]))
+    val, test = (
+        f"{log['results']['separable/normal'][split]['scores']['angle']:.1f}°"
+        for split in ("val", "test")
+    )
+    assert f"separable: normal | mean angle | {val} | {test} | " in card
+    assert "2 steps of 2 of 3 scenes" in card
     before = {p.name: p.read_bytes() for p in tmp_path.glob("tasks-*.resume.safetensors")}
     assert set(before) == {f"tasks-{a}.resume.safetensors" for a in ("residual", "separable")}
     more = run("--steps", "3", "--resume", "--arch", "residual")
