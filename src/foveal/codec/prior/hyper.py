@@ -1,5 +1,7 @@
 """Parts that the priors with a hyper-analysis share."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -87,14 +89,14 @@ def coefficients(values: Tensor) -> Tensor:
     return round_straight_through(scaled) / step
 
 
-def mix_arrays(weight: Tensor, bias: Tensor) -> tuple[dict[str, NDArray[np.int32]], int]:
+def mix_arrays(weight: Tensor, bias: Tensor) -> tuple[dict[str, NDArray[Any]], int]:
     """Export a = A z + b in steps of 1/32, with the fractional bits that fit int32."""
     a, b = doubles(weight) * 2.0**COEFFICIENT_BITS, doubles(bias) * 2.0**COEFFICIENT_BITS
     bits = fraction_bits(np.concatenate([a.ravel(), b]), (1 << 31) - 1, MIX_BITS)
     return {"mix": fixed(a, bits, "int32"), "mix_bias": fixed(b, bits, "int32")}, bits
 
 
-def codebook_arrays(codebook: Tensor, base: Tensor) -> tuple[dict[str, NDArray[np.int32]], int]:
+def codebook_arrays(codebook: Tensor, base: Tensor) -> tuple[dict[str, NDArray[Any]], int]:
     """Export codewords [K, ...] and base [...] of trained units so that int32 sums cannot overflow.
 
     Returns: The arrays, and the fractional bits of the codewords; the base has 5 more.
