@@ -8,8 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-OCTAVES = 5
-"""Of the noise; each has twice the waves and half the strength of the one before."""
+OCTAVES = 6
+"""Of the noise; each has twice the waves of the one before."""
+LOSS = 0.6
+"""Strength of an octave for that of the one before, in the noise that mixes colors. In the grain all
+octaves but the first are as strong: photographs have about the same contrast in every one."""
 Column = Callable[[int], Tensor]
 """Gives a field of the materials, one value a ray; see `foveal.data.taskworld.world.Material`."""
 
@@ -33,14 +36,16 @@ def _lattice(u: Tensor, v: Tensor, seed: Tensor) -> Tensor:
     return torch.lerp(low, high, b) * 2 - 1
 
 
-def fractal(u: Tensor, v: Tensor, step: Tensor, seed: Tensor) -> Tensor:
-    """Sum of octaves; `step` is how far neighboring pixels are apart, in waves of the first."""
-    total = torch.zeros_like(u)
+def fractal(u: Tensor, v: Tensor, step: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+    """Noise that mixes colors, and grain; `step` is a pixel's width in waves of the first octave."""
+    coarse, fine = torch.zeros_like(u), torch.zeros_like(u)
     for i in range(OCTAVES):
         scale = float(2**i)
-        keep = (1.5 - 2 * scale * step).clamp(0, 1)
-        total = total + keep * (0.5**i) * _lattice(u * scale, v * scale, seed + 131 * i)
-    return total
+        value = (2 - 2 * scale * step).clamp(0, 1) * _lattice(u * scale, v * scale, seed + 131 * i)
+        coarse = coarse + LOSS**i * value
+        fine = fine + (value if i else 0.5 * value)
+        u, v = 0.8 * u - 0.6 * v, 0.6 * u + 0.8 * v  # so that no lattice is seen
+    return 0.85 * coarse, 0.5 * fine
 
 
 def windows(column: Column, u: Tensor, v: Tensor) -> Tensor:
@@ -89,11 +94,11 @@ def albedo(column: Column, u: Tensor, v: Tensor, pixel: Tensor) -> tuple[Tensor,
     fine = (1.5 - 12 * pixel / small).clamp(0, 1)
     glyph = torch.lerp(torch.full_like(u, 0.3), mark.to(torch.float32), fine)
     fx, fy = column(17), column(18)
-    noise = fractal(u * fx, v * fy, pixel * torch.maximum(fx, fy), seed + 4)
+    noise, grain = fractal(u * fx, v * fy, pixel * torch.maximum(fx, fy), seed + 4)
     bent = noise * column(20) * 2
     mix = column(19) * (0.5 + 0.5 * bent / (1 + bent.abs()))
     mix = (mix + column(14) * parity + column(15) * glyph).clamp(0, 1)
-    bright = (1 + tone) * (1 + column(21) * noise)
+    bright = (1 + tone) * (1 + column(21) * grain)
     out: list[Tensor] = []
     for i in range(3):
         value = torch.lerp(column(i), column(3 + i), mix)

@@ -3,13 +3,14 @@
 from foveal.data.taskworld.world import Dice, Material
 
 Color = tuple[float, float, float]
-DETAIL = 1.0
+DETAIL = 1.6
 """Global amount of fine texture, tied to the bits of photographs; see `docs/taskworld.md`."""
 
 
 def color(dice: Dice, low: float, high: float, saturation: float) -> Color:
-    """A color of brightness in [low, high) and a saturation up to a limit, linear."""
-    hue, strength, value = 6 * dice.unit(), saturation * dice.unit(), dice.between(low, high)
+    """A color of brightness in [low, high) and a saturation up to a limit, linear; often warm."""
+    hue = dice.between(0.1, 0.9) if dice.chance(0.5) else 6 * dice.unit()
+    strength, value = saturation * dice.unit() * dice.unit() ** 0.5, dice.between(low, high)
     parts: list[float] = []
     for n in (5, 3, 1):
         k = (n + hue) % 6
@@ -58,10 +59,10 @@ def _make(
 
 def plain(dice: Dice, base: Color | None = None) -> Material:
     """Plaster, paint, metal: one color and a little noise."""
-    base = base or color(dice, 0.1, 0.8, 0.6)
-    wave = dice.between(1, 5)
+    base = base or color(dice, 0.1, 0.8, 0.9)
+    wave = dice.between(2, 10)
     return _make(
-        dice, base, near(dice, base, 0.4), noise=(wave, wave), blend=dice.between(0, 0.7),
+        dice, base, near(dice, base, 0.3), noise=(wave, wave), blend=dice.between(0, 0.4),
         sharp=dice.between(1, 3), grain=dice.between(0.08, 0.4),
     )  # fmt: skip
 
@@ -104,7 +105,7 @@ def checks(dice: Dice, low: float = 0.05, high: float = 0.5) -> Material:
     """Two colors in turn."""
     size = dice.scale(low, high)
     return _make(
-        dice, color(dice, 0.4, 0.85, 0.5), color(dice, 0.04, 0.35, 0.7), cell=(size, size),
+        dice, color(dice, 0.4, 0.85, 0.6), color(dice, 0.04, 0.35, 0.9), cell=(size, size),
         parity=dice.between(0.7, 1), tone=0.15, noise=(5, 5), grain=dice.between(0.1, 0.35),
     )  # fmt: skip
 
@@ -114,7 +115,7 @@ def stripes(dice: Dice, low: float = 0.04, high: float = 0.3) -> Material:
     size, long = dice.scale(low, high), 1000.0
     cell = (size, long) if dice.chance(0.5) else (long, size)
     return _make(
-        dice, color(dice, 0.3, 0.8, 0.7), color(dice, 0.05, 0.5, 0.7), cell=cell,
+        dice, color(dice, 0.3, 0.8, 0.9), color(dice, 0.05, 0.5, 0.9), cell=cell,
         parity=dice.between(0.5, 1), tone=0.2, noise=(5, 5), grain=dice.between(0.1, 0.4),
     )  # fmt: skip
 
@@ -148,7 +149,7 @@ def cloth(dice: Dice) -> Material:
         return checks(dice, 0.03, 0.2)
     if dice.chance(0.4):
         return stripes(dice, 0.03, 0.2)
-    base = color(dice, 0.06, 0.75, 0.8)
+    base = color(dice, 0.06, 0.75, 1)
     wave = dice.between(4, 14)
     return _make(
         dice, base, near(dice, base, 0.6), noise=(wave, wave), blend=dice.between(0.2, 1),
@@ -158,17 +159,17 @@ def cloth(dice: Dice) -> Material:
 
 def stone(dice: Dice) -> Material:
     """Rough ground or rock: asphalt, concrete, gravel."""
-    base = color(dice, 0.07, 0.5, 0.25)
-    wave = dice.between(1, 6)
+    base = color(dice, 0.07, 0.5, 0.4)
+    wave = dice.between(2, 9)
     return _make(
-        dice, base, near(dice, base, 0.5), noise=(wave, wave), blend=dice.between(0.3, 1),
-        sharp=dice.between(1, 4), grain=dice.between(0.3, 0.7),
+        dice, base, near(dice, base, 0.4), noise=(wave, wave), blend=dice.between(0.2, 0.7),
+        sharp=dice.between(1, 3), grain=dice.between(0.3, 0.7),
     )  # fmt: skip
 
 
 def facade(dice: Dice) -> Material:
     """A wall with rows of windows."""
-    wall, glass = color(dice, 0.12, 0.75, 0.5), color(dice, 0.02, 0.25, 0.5)
+    wall, glass = color(dice, 0.12, 0.75, 0.9), color(dice, 0.02, 0.25, 0.6)
     width, height = dice.between(1.6, 3.6), dice.between(2.6, 3.8)
     return _make(
         dice, glass, near(dice, glass, 0.8), gap=wall, cell=(width, height),

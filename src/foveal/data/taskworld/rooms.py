@@ -76,8 +76,28 @@ def opening(b: Build, w: float, d: float, h: float, turn: float, off: float, kin
         b.box(middle, (half / 2 - 0.03, 0.015, tall), "opening", pane, -1, at, casts=False)
 
 
-def clutter(b: Build, w: float, d: float, low: int, high: int) -> None:
-    """Balls, bins, pots and crates on the floor where there is room."""
+def decor(b: Build, w: float, d: float, h: float) -> None:
+    """Pictures on the walls, and a carpet."""
+    dice = b.dice
+    for _ in range(dice.count(0, 3)):
+        turn, off = dice.pick((BACK, LEFT, RIGHT, math.pi)), dice.between(-0.4, 0.4)
+        spot = {
+            BACK: (off * w, d, BACK), LEFT: (-w / 2, d / 2 + off * d, LEFT),
+            RIGHT: (w / 2, d / 2 - off * d, RIGHT),
+        }  # fmt: skip
+        at = spot.get(turn, (off * w, 0.0, math.pi))
+        face = dice.pick((paints.checks, paints.sign, paints.cloth, paints.stripes, paints.leaves))
+        half, tall = dice.between(0.15, 0.5), dice.between(0.15, 0.4)
+        middle = (0, -0.015, min(h - 0.5, dice.between(1.4, 1.8)))
+        b.box(middle, (half, 0.02, tall), "item", b.paint(face(dice)), -1, at)
+    if dice.chance(0.4):
+        at = (dice.between(-0.15, 0.15) * w, d * dice.between(0.35, 0.6), dice.between(-0.3, 0.3))
+        size = (dice.between(0.2, 0.32) * w, dice.between(0.15, 0.25) * d, 0.012)
+        b.box((0, 0, 0), size, "ground", b.paint(paints.cloth(dice)), -1, at, casts=False)
+
+
+def clutter(b: Build, w: float, d: float, h: float, low: int, high: int) -> None:
+    """Balls, bins, pots and crates on the floor where there is room, then pictures."""
     dice = b.dice
     for _ in range(dice.count(low, high)):
         at = (dice.between(-0.45, 0.45) * w, dice.between(0.1, 0.9) * d, dice.between(0, 6.28))
@@ -90,6 +110,7 @@ def clutter(b: Build, w: float, d: float, low: int, high: int) -> None:
             f.pot(b, at, dice.between(0.6, 1.2))
         else:
             f.crate(b, at, dice.between(0.15, 0.3))
+    decor(b, w, d, h)
 
 
 def around(b: Build, w: float, d: float) -> list[View]:
@@ -155,7 +176,7 @@ def _bedroom(b: Build, layout: int) -> list[View]:
         f.crate(b, (0, d - 0.5, 0), 0.3)
         f.shelf(b, (w * 0.2, d - 0.16, BACK), 0.9, 1.1, boards=2)
         opening(b, w, d, h, BACK, w * 0.25, "window")
-    clutter(b, w, d, 1, 5)
+    clutter(b, w, d, h, 2, 7)
     return around(b, w, d)
 
 
@@ -207,7 +228,7 @@ def _office(b: Build, layout: int) -> list[View]:
             for end, turn in ((-1, BACK), (1, math.pi)):
                 _desk(b, side * 0.85, d / 2 + end * 0.45, turn)
         opening(b, w, d, h, RIGHT, 0, "door")
-    clutter(b, w, d, 0, 4)
+    clutter(b, w, d, h, 1, 6)
     return around(b, w, d)
 
 
@@ -258,7 +279,7 @@ def _kitchen(b: Build, layout: int) -> list[View]:
             f.stool(b, (x, d * 0.45 - 0.62, 0))
         f.thing(b, (0.3, d * 0.45, 0), 0.93)
         opening(b, w, d, h, LEFT, 0, "window")
-    clutter(b, w, d, 0, 3)
+    clutter(b, w, d, h, 1, 5)
     return around(b, w, d)
 
 
@@ -302,7 +323,7 @@ def _corridor(b: Build, layout: int) -> list[View]:
         turn = b.paint(paints.wall(dice))
         b.box((-w * 0.3, d * 0.75, h / 2), (w * 0.2, d * 0.2, h / 2), "wall", turn)
         opening(b, w, d, h, LEFT, -d * 0.2, "door")
-    for _ in range(dice.count(0, 3)):
+    for _ in range(dice.count(1, 5)):
         side = dice.sign()
         at = (side * (w / 2 - 0.35), dice.between(0.2, 0.8) * d, LEFT if side < 0 else RIGHT)
         dice.pick((f.bin_, f.chair, f.pot))(b, at)
@@ -321,6 +342,7 @@ def _corridor(b: Build, layout: int) -> list[View]:
             (dice.between(-0.35, 0.35) * w, dice.between(0.15, 0.5) * d, 0),
             dice.between(0.1, 0.22),
         )
+    decor(b, w, d, h)
     views: list[View] = []
     for _ in range(24):
         x, y = dice.between(-0.36, 0.36) * w, dice.between(0.02, 0.3) * d + 0.2
@@ -393,7 +415,7 @@ def _warehouse(b: Build, layout: int) -> list[View]:
     for _ in range(dice.count(0, 3)):
         at = (dice.between(-0.3, 0.3) * w, dice.between(0.25, 0.8) * d, dice.between(0, 6.28))
         o.person(b, at)
-    for _ in range(dice.count(0, 4)):
+    for _ in range(dice.count(1, 6)):
         at = (dice.between(-0.3, 0.3) * w, dice.between(0.15, 0.6) * d, dice.between(0, 6.28))
         dice.pick((f.crate, f.ball))(b, at, dice.between(0.2, 0.4))
     views: list[View] = []

@@ -97,7 +97,7 @@ def _light(dice: Dice, b: Build, inside: bool) -> Light:
             round(math.cos(turn) * math.cos(lift), 5), round(math.sin(turn) * math.cos(lift), 5),
             round(math.sin(lift), 5),
         )  # fmt: skip
-        sun = 0.0 if dice.chance(0.25) else dice.between(0.6, 2.6)
+        sun = 0.0 if dice.chance(0.15) else dice.between(0.8, 3)
         color = (round(sun * tint[0], 4), round(sun, 4), round(sun * tint[2], 4))
         grey = dice.between(0.35, 0.7)
         ambient = (round(grey * (1 - warm / 2), 4), round(grey, 4), round(grey * (1 + warm / 2), 4))
@@ -112,7 +112,7 @@ def _light(dice: Dice, b: Build, inside: bool) -> Light:
         round(y + dice.between(-0.3, 0.3), 4),
         round(min(z, top) - 0.25, 4),
     )
-    power, grey = dice.between(0.8, 3), dice.between(0.25, 0.6)
+    power, grey = dice.between(1, 4), dice.between(0.2, 0.5)
     return Light(
         place, False, (round(power * tint[0], 4), round(power, 4), round(power * tint[2], 4)),
         (round(grey * tint[0], 4), round(grey, 4), round(grey * tint[2], 4)), 0.0, key,
@@ -122,7 +122,7 @@ def _light(dice: Dice, b: Build, inside: bool) -> Light:
 def _choose(dice: Dice, b: Build, views: list[View], height: float, inside: bool) -> Camera:
     """The first view that is open and shows things, or else the best."""
     best, best_score = None, -math.inf
-    need = min(3, b.things)
+    need = min(4, b.things)
     for x, y, tx, ty in views[:_TRIES]:
         yaw = math.atan2(tx - x, ty - y) + dice.between(-0.12, 0.12)
         pitch = dice.between(-0.02, 0.3) if inside else dice.between(-0.06, 0.14)

@@ -185,7 +185,7 @@ def expose(light: Tensor, key: Tensor, gain: Tensor | None) -> tuple[Tensor, Ten
         mean = light.clamp_max(2.0).mean((1, 2, 3))
         gain = (key / mean.clamp_min(1e-4)).clamp(0.2, 8)
     x = 1 - torch.exp(-1.35 * gain.view(-1, 1, 1, 1) * light)
-    x = x.clamp(0, 1)
+    x = (x * (0.6 + 0.9 * x * (1 - x) + 0.4 * x)).clamp(0, 1)  # the toe of a film
     low = x * 12.92
     high = 1.055 * x.clamp_min(1e-8).pow(1 / 2.4) - 0.055
     return torch.where(x <= 0.0031308, low, high), gain

@@ -97,13 +97,13 @@ def _street(b: Build, layout: int) -> list[View]:
         high = dice.between(3, 6)
         b.box((0, end + 5, high), (30, 4, high), "wall", b.paint(_front(b)))
     _marks(b, dice.between(-0.3, 0.3))
-    for _ in range(dice.count(1, 4)):
+    for _ in range(dice.count(1, 5)):
         side = dice.sign()
         lane = side * (road - dice.between(0.9, 1.3))
         turn = (0 if side > 0 else math.pi) + dice.between(-0.06, 0.06)
         vehicle = o.car if dice.chance(0.7) else o.truck
         vehicle(b, (lane, dice.between(5, 26), turn), dice.chance(0.5))
-    for _ in range(dice.count(1, 4)):
+    for _ in range(dice.count(2, 7)):
         side = dice.sign()
         at = (
             side * (road + dice.between(0.3, 2 * walk - 0.4)),
@@ -111,7 +111,7 @@ def _street(b: Build, layout: int) -> list[View]:
             dice.between(-0.3, 0.3),
         )
         dice.pick((o.tree, o.post, o.bollard, o.bush, o.bicycle, f.bin_))(b, at)
-    _crowd(b, 0, 4, edge - 0.4, 4, 18)
+    _crowd(b, 0, 5, edge - 0.4, 3.5, 16)
     return _along(b, edge - 0.6, -2, 1)
 
 
@@ -153,9 +153,9 @@ def _plaza(b: Build, layout: int) -> list[View]:
         o.tree(b, (0, middle, 0))
         for side in (-1, 1):
             o.bench(b, (side * 1.8, middle, -side * math.pi / 2))
-    _crowd(b, 1, 5, half * 0.6, 3.5, far * 0.7)
-    for _ in range(dice.count(1, 5)):
-        at = (dice.between(-0.7, 0.7) * half, dice.between(3, 13), dice.between(0, 6.28))
+    _crowd(b, 1, 6, half * 0.5, 3.5, far * 0.6)
+    for _ in range(dice.count(2, 7)):
+        at = (dice.between(-0.6, 0.6) * half, dice.between(3, 13), dice.between(0, 6.28))
         kind = dice.count(0, 4)
         if kind == 0:
             f.ball(b, at, dice.between(0.12, 0.4))
@@ -227,7 +227,7 @@ def _underpass(b: Build, layout: int) -> list[View]:
         for i in range(3):
             o.pillar(b, (half * 0.9, 3 + i * 5, 0), h, paint, rounded, 0.2)
     _crowd(b, 0, 4, half * 0.8, 3, 14)
-    for _ in range(dice.count(0, 4)):
+    for _ in range(dice.count(1, 6)):
         at = (dice.between(-0.85, 0.85) * half, dice.between(2.5, 10), dice.between(0, 6.28))
         kind = dice.count(0, 3)
         if kind == 0:
