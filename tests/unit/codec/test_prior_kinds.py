@@ -275,7 +275,7 @@ def test_tied_priors_refuse_another_size(kind: str) -> None:
     with pytest.raises(ShapeError, match="7x5"):
         integers.levels(np.zeros((1, integers.num_side), dtype=np.int64), 7, 5)
     with pytest.raises(ShapeError, match=r"\(b, 6, h, w\)"):
-        prior(y[:, :5], y, ZERO, hard=True)
+        prior(y[:, :5], y[:, :5], ZERO, hard=True)
 
 
 @pytest.mark.parametrize("kind", ["codebook-local", "spatial"])

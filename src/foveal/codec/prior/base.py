@@ -230,7 +230,7 @@ class Prior(nn.Module, abc.ABC):
             )
         c.check_size("Prior", latent.shape[2], latent.shape[3])
 
-    def fit_side(self, side: NDArray[np.int64]) -> None:
+    def fit_side(self, side: NDArray[Any]) -> None:
         """Count the side symbols of training images for the tables that `export` writes.
 
         Args:

@@ -1,6 +1,7 @@
 """Kind and sizes of a prior, and the layout of its side symbols."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,22 @@ LIMITS = {
 }
 MAX_ELEMENTS = 1 << 24
 """Most entries of a codebook, and most values of one image in an array of the decoder."""
+
+
+def _check_fields(values: Mapping[str, object]) -> None:
+    kind, stride, tied = values["kind"], values["stride"], values["tied"]
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ArgumentError(f"PriorConfig: kind is {kind!r}, must be one of {KINDS}; choose one")
+    for name, (low, high) in LIMITS.items():
+        value = values[name]
+        if type(value) is not int or not low <= value <= high:
+            raise ArgumentError(
+                f"PriorConfig: {name} is {value!r}, must be an integer in {low}..{high}; change it"
+            )
+    if type(stride) is not int or stride not in (2, 4):
+        raise ArgumentError(f"PriorConfig: stride is {stride!r}, must be 2 or 4; choose one")
+    if type(tied) is not bool:
+        raise ArgumentError(f"PriorConfig: tied is {tied!r}, must be true or false; choose one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +67,7 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         """Check everything; the values may come from an untrusted file."""
-        if self.kind not in KINDS:
-            raise ArgumentError(
-                f"PriorConfig: kind is {self.kind!r}, must be one of {KINDS}; choose one"
-            )
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise ArgumentError(
-                    f"PriorConfig: {name} is {value!r}, must be an integer in {low}..{high}; "
-                    "change it"
-                )
-        if type(self.stride) is not int or self.stride not in (2, 4):
-            raise ArgumentError(
-                f"PriorConfig: stride is {self.stride!r}, must be 2 or 4; choose one"
-            )
-        if type(self.tied) is not bool:
-            raise ArgumentError(
-                f"PriorConfig: tied is {self.tied!r}, must be true or false; choose one"
-            )
+        _check_fields({item.name: getattr(self, item.name) for item in dataclasses.fields(self)})
         if self.kind == "codebook-vq" and self.side > self.channels:
             raise ArgumentError(
                 f"PriorConfig: side is {self.side}, must be at most channels={self.channels} "
@@ -95,6 +94,7 @@ class PriorConfig:
             raise ArgumentError(
                 f"PriorConfig: fields are {found!r}, must be {sorted(names)}; write the file again"
             )
+        _check_fields(values)
         return cls(**{name: values[name] for name in names})
 
     @property

@@ -158,7 +158,7 @@ class IntegerPrior(abc.ABC):
         self.config.check_size("IntegerPrior.side_layout", height, width)
         return self.config.side_indices(height, width)
 
-    def levels(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
+    def levels(self, side: NDArray[Any], height: int, width: int) -> NDArray[np.int64]:
         """Return the level of every latent, without `extra`, with 8 fractional bits.
 
         Args:
