@@ -1,8 +1,8 @@
 """Compare the taskworld with photographs, and write down what it is: docs/taskworld.json, goldens.
 
     python tools/prepare_photos.py PHOTOS
-    python tools/freeze_taskworld.py PHOTOS            measure and write docs/taskworld.json
-    python tools/freeze_taskworld.py PHOTOS --golden   also tests/golden/taskworld: only for a new VERSION
+    python tools/freeze_taskworld.py PHOTOS            measure, write docs/taskworld.json
+    python tools/freeze_taskworld.py PHOTOS --golden   also tests/golden/taskworld: a new VERSION
 
 Bits are those of whole WebP files (Pillow, quality 50, method 4) at 256 px. The slope is that of
 the logarithm of the amplitude spectrum of the luma against that of the frequency, over the

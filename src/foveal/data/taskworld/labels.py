@@ -182,7 +182,7 @@ def _render(
         valid=valid,
         reshading=(image_of(middle.facing).clamp(0, 1) * valid),
         occlusion_edge=occlusion_edges(world, z, normal, valid),
-        texture_edge=texture_edges(albedo, ids, size),
+        texture_edge=texture_edges(albedo, ids),
         curvature=curvature,
         keypoints=keypoints(world, corners(scenes), z, size),
         object_count=count(thing, size),
@@ -257,9 +257,9 @@ def _blur(x: Float[Tensor, "b s s"]) -> Float[Tensor, "b s s"]:
 
 
 def texture_edges(
-    albedo: Float[Tensor, "b 3 s s"], surface: Int64[Tensor, "b s s"], size: int
+    albedo: Float[Tensor, "b 3 s s"], surface: Int64[Tensor, "b s s"]
 ) -> Float[Tensor, "b s s"]:
-    """1 - exp(-6 g), with g the change of the albedo's 1/2.2nd power a 256th of the picture.
+    """1 - exp(-6 g), with g the change of the albedo's 1/2.2nd power from pixel to pixel.
 
     Only pixels on the same side of the same solid are compared; the sky has no texture.
     """
@@ -278,7 +278,7 @@ def texture_edges(
             weight = weight + inside
         mean = change / weight.clamp_min(1)[:, None]
         total = total + (mean * mean).mean(1)
-    return 1 - torch.exp(-6 * (size / 256) * total.sqrt())
+    return 1 - torch.exp(-6 * total.sqrt())
 
 
 def corners(scenes: Sequence[Scene]) -> Float[Tensor, "b k 3"]:

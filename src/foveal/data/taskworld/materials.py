@@ -11,8 +11,10 @@ from torch import Tensor
 OCTAVES = 6
 """Of the noise; each has twice the waves of the one before."""
 LOSS = 0.6
-"""Strength of an octave for that of the one before, in the noise that mixes colors. In the grain all
-octaves but the first are as strong: photographs have about the same contrast in every one."""
+"""Strength of an octave for that of the one before, in the noise that mixes colors.
+
+In the grain all octaves but the first are as strong, as in photographs.
+"""
 Column = Callable[[int], Tensor]
 """Gives a field of the materials, one value a ray; see `foveal.data.taskworld.world.Material`."""
 
@@ -37,7 +39,7 @@ def _lattice(u: Tensor, v: Tensor, seed: Tensor) -> Tensor:
 
 
 def fractal(u: Tensor, v: Tensor, step: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
-    """Noise that mixes colors, and grain; `step` is a pixel's width in waves of the first octave."""
+    """Noise that mixes colors, and grain; `step`: a pixel's width in waves of the first octave."""
     coarse, fine = torch.zeros_like(u), torch.zeros_like(u)
     for i in range(OCTAVES):
         scale = float(2**i)

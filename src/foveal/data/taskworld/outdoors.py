@@ -5,7 +5,7 @@ from foveal.data.taskworld.build import Build, Place
 
 
 def person(b: Build, at: Place, moves: bool = True) -> None:
-    """Legs, trunk, head, and arms."""
+    """Legs, trunk and head."""
     d = b.dice
     n = b.begin(4, at, 0.3)
     if n < 0:
