@@ -28,16 +28,22 @@ from foveal.errors import ArgumentError, BitstreamError
 _U = np.uint64
 
 
-def _lane_operations(layers: Sequence[Layer], lanes: int) -> tuple[NDArray[np.uint64], ...]:
+def _lane_operations(
+    layers: Sequence[Layer], skip: Sequence[bool], lanes: int
+) -> tuple[NDArray[np.uint64], ...]:
     """Return starts and frequencies, each [steps, lanes], padded with steps that do nothing."""
     starts: list[NDArray[np.int64]] = []
     freqs: list[NDArray[np.int64]] = []
-    for tables, symbols, indices in layers:
+    for (tables, symbols, indices), skipped in zip(layers, skip, strict=True):
         entry = symbols - tables.lows[indices]
         escape = tables.sizes[indices] - 1
         outside = (entry < 0) | (entry >= escape)
         flat = tables.offsets[indices] + np.where(outside, escape, entry)
         start, freq = tables.starts[flat], tables.frequencies[flat]
+        if skipped:
+            silent = indices == 0
+            start, freq = np.where(silent, 0, start), np.where(silent, TOTAL, freq)
+            outside &= ~silent
         done = 0
         for column in np.flatnonzero(outside.any(axis=0)).tolist():
             starts.append(start[:, done : column + 1].T)
@@ -58,11 +64,12 @@ def _lane_operations(layers: Sequence[Layer], lanes: int) -> tuple[NDArray[np.ui
     return np.concatenate(starts).astype(_U), np.concatenate(freqs).astype(_U)
 
 
-def encode_lanes(layers: Sequence[Layer]) -> list[bytes]:
+def encode_lanes(layers: Sequence[Layer], *, skip: Sequence[bool] | None = None) -> list[bytes]:
     """Code one stream per row; each equals `encode_symbols` of that row.
 
     Args:
         layers: Each `(tables, symbols, indices)` with integer arrays [lanes, symbols].
+        skip: Per layer, whether symbols of table 0 are left out. Default: no.
 
     Returns: One stream per lane.
 
@@ -78,7 +85,7 @@ def encode_lanes(layers: Sequence[Layer]) -> list[bytes]:
     for layer in layers:
         check_layer("encode_lanes", layer)
     lanes = counts.pop()
-    starts, freqs = _lane_operations(layers, lanes)
+    starts, freqs = _lane_operations(layers, skip or [False] * len(layers), lanes)
     words = np.zeros((lanes, starts.shape[0]), dtype=np.uint16)
     count = np.zeros(lanes, dtype=np.int64)
     state = np.zeros(lanes, dtype=_U)
@@ -114,13 +121,13 @@ class LaneDecoder:
         self._next = np.zeros(len(parts), dtype=np.int64)
 
     def _advance(
-        self, lanes: NDArray[np.int64] | slice, start: NDArray[np.uint64], freq: NDArray[np.uint64]
+        self, lanes: NDArray[np.int64], start: NDArray[np.uint64], freq: NDArray[np.uint64]
     ) -> None:
         state = self._state[lanes]
         state = freq * (state >> _U(PRECISION)) + (state & _U(MASK)) - start
         position = self._next[lanes]
         wants = (state < _U(LOWER)) & (position < self._size[lanes])
-        read = self._words[lanes][np.arange(state.size), position]
+        read = self._words[lanes, position]
         self._state[lanes] = np.where(wants, state << _U(WORD_BITS) | read, state)
         self._next[lanes] = position + wants
 
@@ -141,8 +148,12 @@ class LaneDecoder:
             code = code << 1 | bit
         return escape_entry(code, escape)
 
-    def decode(self, tables: FrequencyTables, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    def decode(
+        self, tables: FrequencyTables, indices: NDArray[np.int64], *, skip: bool = False
+    ) -> NDArray[np.int64]:
         """Return the next symbols, [lanes, symbols], of the shape of `indices`.
+
+        With `skip`, symbols of table 0 are not in the streams and come out as 0.
 
         Raises:
             ArgumentError: `indices` has another number of rows, or an index has no table.
@@ -157,16 +168,19 @@ class LaneDecoder:
         lookup, starts, freqs = tables.lookup, tables.starts.astype(_U), tables.frequencies
         freqs = freqs.astype(_U)
         out = np.zeros(indices.shape, dtype=np.int64)
-        everyone = slice(None)
-        for column in range(indices.shape[1]):
-            table = indices[:, column]
-            entry = lookup[table, (self._state & _U(MASK)).astype(np.int64)].astype(np.int64)
+        everyone = np.arange(indices.shape[0])
+        columns = np.flatnonzero(indices.any(axis=0)) if skip else np.arange(indices.shape[1])
+        for column in columns.tolist():
+            lanes = np.flatnonzero(indices[:, column]) if skip else everyone
+            table = indices[lanes, column]
+            slot = (self._state[lanes] & _U(MASK)).astype(np.int64)
+            entry = lookup[table, slot].astype(np.int64)
             flat = tables.offsets[table] + entry
-            self._advance(everyone, starts[flat], freqs[flat])
+            self._advance(lanes, starts[flat], freqs[flat])
             escape = tables.sizes[table] - 1
-            for lane in np.flatnonzero(entry == escape).tolist():
-                entry[lane] = self._read_escape(lane, int(escape[lane]))
-            out[:, column] = tables.lows[table] + entry
+            for i in np.flatnonzero(entry == escape).tolist():
+                entry[i] = self._read_escape(int(lanes[i]), int(escape[i]))
+            out[lanes, column] = tables.lows[table] + entry
         return out
 
     def close(self) -> None:

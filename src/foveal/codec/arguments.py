@@ -1,0 +1,101 @@
+"""What encoding and decoding take, checked."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from foveal.codec.config import Layer
+from foveal.codec.model import FeatureCodec
+from foveal.errors import ArgumentError, ShapeError
+
+MAX_IMAGES = 4096
+
+Features = Tensor | Mapping[str, Tensor]
+
+
+def wanted_layers(model: FeatureCodec, tasks: Sequence[str]) -> list[Layer]:
+    """Return the layers that the heads of some tasks cannot do without."""
+    wanted = {name for h in model.config.heads if h.name in tasks for name in h.layers}
+    return [layer for layer in model.config.layers if layer.name in wanted]
+
+
+def check_tasks(model: FeatureCodec, tasks: Sequence[str] | None, where: str) -> tuple[str, ...]:
+    """Return the tasks that are wanted, all if None.
+
+    Raises:
+        ArgumentError: the model has no such task, or none is named.
+    """
+    known = model.config.tasks
+    if tasks is None:
+        return known
+    unknown = [task for task in tasks if task not in known]
+    if unknown or not tasks or isinstance(tasks, str):
+        raise ArgumentError(
+            f"{where}: tasks is {tasks!r}, must be a list of some of {list(known)}; train a head "
+            "for another task with add_task"
+        )
+    return tuple(task for task in known if task in tasks)
+
+
+def check_features(
+    model: FeatureCodec, features: Features, needed: Sequence[str]
+) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
+    """Return the features of the needed sources, checked, and their size if not the model's own."""
+    sources = model.config.source_map
+    if isinstance(features, Tensor):
+        if len(needed) != 1:
+            raise ArgumentError(
+                f"encode: features is one tensor, must be a dict with {list(needed)}; name them"
+            )
+        features = {needed[0]: features}
+    missing = [name for name in needed if name not in features]
+    if missing:
+        raise ArgumentError(
+            f"encode: features has no {missing}, must have {list(needed)}; add them or name "
+            "fewer tasks"
+        )
+    out: dict[str, Tensor] = {}
+    sizes: set[tuple[int, int]] = set()
+    counts: set[int] = set()
+    for name in needed:
+        x, source = features[name], sources[name]
+        if not x.dtype.is_floating_point:
+            raise ArgumentError(
+                f"encode: features {name} has dtype {x.dtype}, must be floating-point; cast it"
+            )
+        fits = x.ndim == len(source.shape) + 1 and 0 not in x.shape
+        if source.kind == "map":
+            fits = fits and x.shape[1] == source.channels
+            size = tuple(x.shape[2:])
+        else:
+            fits = fits and tuple(x.shape[1:]) == source.shape
+            size = (source.height, source.width)
+        if not fits:
+            raise ShapeError(
+                f"encode: features {name} has shape {tuple(x.shape)}, must be "
+                f"(b, {', '.join(map(str, source.shape))}) with b at least 1; add a batch axis or "
+                "use the model of that cut point"
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise ArgumentError(
+                f"encode: features {name} has NaN or infinite values, must be finite; check the "
+                "network that they come from"
+            )
+        sizes.add((int(size[0]), int(size[1])))
+        counts.add(len(x))
+        out[name] = x.to(model.device, torch.float32)
+    if len(counts) != 1:
+        raise ShapeError(
+            f"encode: features have batches of {sorted(counts)}, must have one; code them apart"
+        )
+    if min(counts) > MAX_IMAGES:
+        raise ArgumentError(
+            f"encode: features has {min(counts)} images, must have at most {MAX_IMAGES}; split it"
+        )
+    nominal = {(sources[name].height, sources[name].width) for name in needed}
+    if sizes == nominal:
+        return out, None
+    if len(sizes) != 1:
+        raise ShapeError(f"encode: features have sizes {sorted(sizes)}, must have one")
+    return out, sizes.pop()

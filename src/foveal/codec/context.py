@@ -1,0 +1,196 @@
+"""Coding a layer given other layers that are decoded already, in integers.
+
+Two small convolutions read the decoded latents of the parents and give, for every latent of the
+child, a correction of its level and a center: what is coded is the latent minus the rounded center.
+A parent that is not there counts as zero, and one input plane per parent says whether it is. Values
+are integers all the way: latents are divided by their gains with stored reciprocals.
+
+Source: the idea of coding groups of tasks conditionally along a graph is that of TAMC (ICLR 2025);
+this network, its integers and the choice of the order per image are ours.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from foveal.codec.prior.base import LEVEL_GAIN, clip_inward, round_straight_through
+from foveal.codec.prior.integers import FRACTION, doubles, fixed, fraction_bits, round_shift
+from foveal.errors import ArgumentError
+
+VALUE_BITS = 6
+VALUE_LIMIT = 4095
+HIDDEN_BITS = 8
+HIDDEN_LIMIT = 4095
+GAIN_BITS = 10
+RECIPROCAL_BITS = 16
+WEIGHT_BITS = 15
+_SCALE = 1 << VALUE_BITS
+
+Ints = NDArray[np.int64]
+
+
+class Context(nn.Module):
+    """The float twin of `IntegerContext`.
+
+    Args:
+        parents: Latent channels of each parent.
+        channels: Latent channels of the child.
+        hidden: Channels in between.
+    """
+
+    def __init__(self, parents: tuple[int, ...], channels: int, hidden: int) -> None:
+        super().__init__()
+        self.parents = parents
+        self.first = nn.Conv2d(sum(parents) + len(parents), hidden, 3, padding=1)
+        self.last = nn.Conv2d(hidden, 2 * channels, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, values: list[Tensor], there: Float[Tensor, "b p"]
+    ) -> tuple[Float[Tensor, "b n h w"], Float[Tensor, "b n h w"]]:
+        """Return corrections of the levels, and centers before the child's gain.
+
+        Args:
+            values: Decoded latents of each parent, divided by their gains.
+            there: 1 for each parent that is decoded already, else 0.
+        """
+        planes: list[Tensor] = []
+        for i, value in enumerate(values):
+            steps = clip_inward(value * _SCALE, -VALUE_LIMIT, VALUE_LIMIT)
+            planes.append(round_straight_through(steps) / _SCALE * there[:, i, None, None, None])
+        size = values[0].shape[2:]
+        planes.append(there[:, :, None, None].expand(-1, -1, *size))
+        step = float(1 << HIDDEN_BITS)
+        hidden = torch.relu(self.first(torch.cat(planes, dim=1))) * step
+        hidden = round_straight_through(clip_inward(hidden, 0.0, HIDDEN_LIMIT)) / step
+        levels, centers = self.last(hidden).chunk(2, dim=1)
+        return LEVEL_GAIN * levels, centers
+
+    @torch.no_grad()
+    def export(self) -> "IntegerContext":
+        """Build the integers from the present weights."""
+        arrays: dict[str, NDArray[Any]] = {}
+        shifts: list[int] = []
+        first, last = doubles(self.first.weight), doubles(self.last.weight)
+        biases = [doubles(self.first.bias), doubles(self.last.bias)]  # type: ignore[arg-type]
+        half = len(biases[1]) // 2
+        last[:half] *= LEVEL_GAIN
+        biases[1][:half] *= LEVEL_GAIN
+        for i, (weight, inputs) in enumerate(((first, VALUE_BITS), (last, HIDDEN_BITS))):
+            bits = fraction_bits(weight, (1 << 15) - 1, WEIGHT_BITS, HIDDEN_BITS)
+            bits = fraction_bits(biases[i] * 2.0**inputs, (1 << 31) - 1, bits, HIDDEN_BITS)
+            arrays[f"weight{i}"] = fixed(weight, bits, "int16")
+            arrays[f"bias{i}"] = fixed(biases[i], bits + inputs, "int32")
+            shifts.append(bits)
+        arrays["shifts"] = np.array(shifts, dtype=np.int32)
+        return IntegerContext(self.parents, arrays)
+
+
+class IntegerContext:
+    """The context network in integers.
+
+    Sums run in fp64, where they are exact: construction proves from the weights that none can reach
+    2**53.
+
+    Args:
+        parents: Latent channels of each parent.
+        arrays: `weight0` int16 [hidden, inputs, 3, 3], `bias0` int32 [hidden], `weight1` int16
+            [2 n, hidden, 1, 1], `bias1` int32 [2 n], `shifts` int32 [2].
+
+    Raises:
+        ArgumentError: an array is missing or does not fit.
+    """
+
+    def __init__(self, parents: tuple[int, ...], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.parents, self.arrays = parents, dict(arrays)
+        inputs = sum(parents) + len(parents)
+        try:
+            w0, b0 = self.arrays["weight0"], self.arrays["bias0"]
+            w1, b1 = self.arrays["weight1"], self.arrays["bias1"]
+            shifts = self.arrays["shifts"]
+        except KeyError as error:
+            raise ArgumentError(
+                f"IntegerContext: {error.args[0]} is missing, must be there; export the model again"
+            ) from error
+        hidden, outputs = len(b0), len(b1)
+        good = w0.shape == (hidden, inputs, 3, 3) and w1.shape == (outputs, hidden, 1, 1)
+        good = good and w0.dtype == w1.dtype == np.int16 and b0.dtype == b1.dtype == np.int32
+        good = good and shifts.shape == (2,) and outputs % 2 == 0 and outputs > 0
+        if not good or not all(HIDDEN_BITS <= s <= WEIGHT_BITS for s in shifts.tolist()):
+            raise ArgumentError(
+                f"IntegerContext: arrays have shapes {w0.shape}, {b0.shape}, {w1.shape}, "
+                f"{b1.shape}, {shifts.shape}, must be of {inputs} inputs and an even number of "
+                "outputs; export the model again"
+            )
+        self._weights = [
+            w0.reshape(hidden, -1).astype(np.float64),
+            w1.reshape(outputs, -1).astype(np.float64),
+        ]
+        self._biases = [b0.astype(np.int64)[:, None], b1.astype(np.int64)[:, None]]
+        self._shifts = [int(s) for s in shifts]
+        for weight, limit in zip(self._weights, (VALUE_LIMIT, HIDDEN_LIMIT), strict=True):
+            if float(np.abs(weight).sum(axis=1).max()) * limit >= 1 << 52:
+                raise ArgumentError(
+                    "IntegerContext: weights can sum to 2**52, must stay below; export again"
+                )
+
+    def __call__(self, values: list[Ints | None], shape: tuple[int, int]) -> tuple[Ints, Ints]:
+        """Return corrections in fixed-point levels and centers in 1/64, int64 [b, n, h, w] each.
+
+        Args:
+            values: Of each parent what `to_values` gives, None if it is not there; at least one is.
+            shape: Rows and columns.
+        """
+        images = next(len(v) for v in values if v is not None)
+        rows, columns = shape
+        x = np.zeros((images, sum(self.parents) + len(self.parents), rows + 2, columns + 2))
+        start = 0
+        for i, (value, channels) in enumerate(zip(values, self.parents, strict=True)):
+            if value is not None:
+                x[:, start : start + channels, 1:-1, 1:-1] = value
+                x[:, sum(self.parents) + i, 1:-1, 1:-1] = _SCALE
+            start += channels
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
+        patches = windows.transpose(0, 1, 4, 5, 2, 3).reshape(images, -1, rows * columns)
+        sums = (self._weights[0] @ patches).astype(np.int64) + self._biases[0]
+        hidden = round_shift(sums, self._shifts[0] + VALUE_BITS - HIDDEN_BITS)
+        hidden = np.clip(hidden, 0, HIDDEN_LIMIT).astype(np.float64)
+        sums = (self._weights[1] @ hidden).astype(np.int64) + self._biases[1]
+        half = sums.shape[1] // 2
+        full = self._shifts[1] + HIDDEN_BITS
+        levels = round_shift(sums[:, :half], full - FRACTION)
+        centers = round_shift(sums[:, half:], full - VALUE_BITS)
+        centers = np.clip(centers, -VALUE_LIMIT, VALUE_LIMIT)
+        size = (images, half, rows, columns)
+        return levels.reshape(size), centers.reshape(size)
+
+
+def to_values(y: Ints, reciprocal: Ints) -> Ints:
+    """Return latents divided by their gains, in 1/64, clipped.
+
+    Args:
+        y: int64 [b, n, h, w].
+        reciprocal: 1 / gain with 16 fractional bits, int64 [b, n].
+    """
+    values = round_shift(y * reciprocal[:, :, None, None], RECIPROCAL_BITS - VALUE_BITS)
+    return np.clip(values, -VALUE_LIMIT, VALUE_LIMIT)
+
+
+def to_centers(centers: Ints, gain: Ints) -> Ints:
+    """Return integer centers of latents from centers in 1/64 and gains with 10 fractional bits."""
+    return round_shift(centers * gain[:, :, None, None], VALUE_BITS + GAIN_BITS)
+
+
+def gain_tables(log_gains: NDArray[np.int16], log_step: float) -> tuple[Ints, Ints]:
+    """Return gains (10 fractional bits) and reciprocals (16) of fixed-point log-gains, to store."""
+    real = log_gains.astype(np.float64) * (log_step / (1 << FRACTION))
+    top = float((1 << 31) - 1)
+    gain = np.rint(np.minimum(np.exp(real) * (1 << GAIN_BITS), top))
+    reciprocal = np.rint(np.minimum(np.exp(-real) * (1 << RECIPROCAL_BITS), top))
+    return gain.astype(np.int64), reciprocal.astype(np.int64)

@@ -1,0 +1,384 @@
+"""Encoding with a `FeatureCodec`."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveal.codec.arguments import Features, check_features, check_tasks, wanted_layers
+from foveal.codec.config import Layer
+from foveal.codec.container_v2 import Container, pack
+from foveal.codec.integer_model import Ints
+from foveal.codec.model import FeatureCodec
+from foveal.codec.rates import QUALITIES, Wish
+from foveal.errors import ArgumentError
+from foveal.receipt import Receipt
+
+DEFAULT_QUALITY = 40
+CODE_AT_ONCE = 64
+
+Answers = Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An encoded batch of features.
+
+    Args:
+        payload: The container's bytes.
+        receipt: Bytes spent, the full price, and the measured loss if there is one.
+        qualities: Quality of each image, or of each task of each image.
+    """
+
+    payload: bytes
+    receipt: Receipt
+    qualities: tuple[tuple[int, ...], ...]
+
+
+class Coder:
+    """Latents of a batch, coded at any qualities and orders without analysing them again.
+
+    Args:
+        model: A finalised codec.
+        features: Checked features of all sources of the layers.
+        layers: Layers to code.
+        size: Rows and columns of the features; None for the model's own.
+    """
+
+    def __init__(
+        self,
+        model: FeatureCodec,
+        features: Mapping[str, Tensor],
+        layers: list[Layer],
+        size: tuple[int, int] | None,
+    ) -> None:
+        self.model, self.size = model, size
+        self.numbers = sorted(model.config.layers.index(layer) for layer in layers)
+        with torch.no_grad():
+            self.latents = {
+                i: model.analyse(model.config.layers[i], features).float() for i in self.numbers
+            }
+
+    def layer(
+        self, number: int, rows: slice, qualities: Ints, known: Mapping[int, Ints]
+    ) -> tuple[list[bytes], Ints, tuple[float, float]]:
+        """Code one layer given others; return streams, latents and ideal bits of both symbols."""
+        integers = self.model.integers
+        part, layer = integers.layers[number], self.model.config.layers[number]
+        latent = self.latents[number][rows]
+        log_gain = integers.log_gains(qualities)[number]
+        extra, centers = integers.surroundings(number, known, qualities, self.size)
+        side, y, indices = self.model.symbols(layer, latent, log_gain, extra, centers)
+        shape = part.shape(self.size)
+        streams = part.encode(side, y, indices, shape)
+        coded = indices > 0
+        side_index = np.broadcast_to(part.prior.side_layout(*shape[1:]), side.shape)
+        bits = (
+            part.tables.ideal_bits(y[coded], indices[coded]),
+            part.prior.side_tables.ideal_bits(side, side_index),
+        )
+        return streams, y.reshape(len(side), *shape) + centers, bits
+
+    def code(
+        self, rows: slice, qualities: Ints, order: int = 0
+    ) -> tuple[list[list[bytes]], tuple[float, float]]:
+        """Return per image one stream per layer, and the ideal bits of both kinds of symbols."""
+        known: dict[int, Ints] = {}
+        columns: dict[int, list[bytes]] = {}
+        ideal = (0.0, 0.0)
+        for number in self.model.integers.orders[order]:
+            if number in self.numbers:
+                columns[number], known[number], bits = self.layer(number, rows, qualities, known)
+                ideal = (ideal[0] + bits[0], ideal[1] + bits[1])
+        count = len(qualities)
+        return [[columns[number][i] for number in self.numbers] for i in range(count)], ideal
+
+    def best_order(self, image: int, qualities: Ints) -> int:
+        """Return the order with the fewest bytes for an image, by dynamic programming over subsets.
+
+        The bytes of a layer are measured given each subset of the others, whose latents are taken
+        as coded by themselves: what a context makes of skipped latents is left out of the search.
+        """
+        integers, rows = self.model.integers, slice(image, image + 1)
+        alone = {n: self.layer(n, rows, qualities, {})[1] for n in self.numbers}
+        best: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {frozenset(): (0, ())}
+        for size in range(1, len(self.numbers) + 1):
+            for chosen in combinations(self.numbers, size):
+                options: list[tuple[int, tuple[int, ...]]] = []
+                for last in chosen:
+                    rest = frozenset(chosen) - {last}
+                    known = {n: alone[n] for n in rest}
+                    cost = len(self.layer(last, rows, qualities, known)[0][0])
+                    options.append((best[rest][0] + cost, (*best[rest][1], last)))
+                best[frozenset(chosen)] = min(options)
+        found = best[frozenset(self.numbers)][1]
+        for number, order in enumerate(integers.orders):
+            if tuple(n for n in order if n in self.numbers) == found:
+                return number
+        return 0
+
+
+def _overhead(layers: int, controls: int, lengths: list[int]) -> int:
+    """Return the bytes of a container of one image beside its streams."""
+    empty = Container(
+        b"\0\0\0\0",
+        tuple(range(layers)),
+        (tuple(b"\0" * n for n in lengths),),
+        (b"\1" * controls,),
+    )
+    return len(pack(empty)) - sum(lengths)
+
+
+def _fit(
+    coder: Coder,
+    image: int,
+    make: Callable[[int], Wish],
+    target: float,
+    extra: int,
+    order: int,
+) -> tuple[int, list[bytes]]:
+    """Return the highest quality whose file is within `target` bytes, and its streams.
+
+    Raises:
+        ArgumentError: even the lowest quality needs more.
+    """
+
+    def size(quality: int) -> tuple[int, list[bytes]]:
+        wish = make(quality)
+        wanted = np.array([wish.qualities], dtype=np.int64)
+        streams = coder.code(slice(image, image + 1), wanted, order)[0][0]
+        lengths = [len(stream) for stream in streams]
+        return sum(lengths) + _overhead(
+            len(streams), len(wish.to_bytes()), lengths
+        ) + extra, streams
+
+    low, high = 0, QUALITIES - 1
+    bytes_low, best = size(low)
+    if bytes_low > target:
+        raise ArgumentError(
+            f"encode: target_bytes is {target:g}, must be at least {bytes_low} for image {image}; "
+            "raise it or name fewer tasks"
+        )
+    while low < high:
+        middle = (low + high + 1) // 2
+        needed, streams = size(middle)
+        if needed <= target:
+            low, best = middle, streams
+        else:
+            high = middle - 1
+    return low, best
+
+
+def encode(
+    model: FeatureCodec,
+    features: Features,
+    *,
+    tasks: Sequence[str] | None = None,
+    quality: int | Mapping[str, int] | None = None,
+    target_bytes: float | None = None,
+    order: Literal["best"] | Sequence[str] | None = None,
+    head: Answers | None = None,
+    full_bytes: float | None = None,
+) -> Stream:
+    """Code features into one payload.
+
+    Args:
+        model: A loaded or finalised codec.
+        features: Finite features: of every source that the wanted layers take in, by name, or one
+            tensor if there is one source.
+        tasks: Tasks to send; the others cost nothing. Default: all.
+        quality: 0 to 63, one for all tasks or one each. Default 40.
+        target_bytes: Instead of `quality`: each image takes the highest quality whose file, coded
+            by itself, is not larger.
+        order: Order of coding, for a conditional model: names of all layers, or "best" for the
+            one with the fewest bytes, image by image. Default: the model's own.
+        head: The frozen rest of the network, features -> answer, by task (or one callable for one
+            task). If given, the payload is decoded and the loss measured.
+        full_bytes: Bytes of the whole batch at equal retention by the best other way, as measured.
+            Default: `full` is the raw features' size.
+
+    Returns: Payload, receipt and qualities. `details["full_is"]` says which full price was used;
+    `latent_bits` and `side_bits` are the information of both kinds of symbols.
+
+    Raises:
+        ArgumentError: the model is not finalised; features are missing, not finite or too many;
+            a quality or a task does not exist; or `target_bytes` is too small (says what would do).
+        ShapeError: features have another shape than the model's.
+    """
+    if full_bytes is not None and not full_bytes > 0:
+        raise ArgumentError(
+            f"encode: full_bytes is {full_bytes}, must be positive; leave it out if not measured"
+        )
+    if quality is not None and target_bytes is not None:
+        raise ArgumentError(
+            f"encode: quality is {quality} and target_bytes {target_bytes}, only one can be met; "
+            "leave one out"
+        )
+    _ = model.integers
+    wanted = check_tasks(model, tasks, "encode")
+    layers = wanted_layers(model, wanted)
+    needed = tuple(dict.fromkeys(name for layer in layers for name in layer.inputs))
+    checked, size = check_features(model, features, needed)
+    count = len(next(iter(checked.values())))
+    begin = time.perf_counter()
+    coder = Coder(model, checked, layers, size)
+    steering = set(wanted)
+    if all(h.external for h in model.config.heads if h.name in wanted):
+        steering |= {task for layer in layers for task in layer.tasks}
+
+    def wish(value: int | Mapping[str, int]) -> Wish:
+        return Wish.of(model.pairs, value, steering & {task for _, task in model.pairs})
+
+    start = wish(DEFAULT_QUALITY if quality is None else quality)
+    orders = _orders(coder, order, np.array([start.qualities], dtype=np.int64), count)
+    ideal = (0.0, 0.0)
+    streams: list[list[bytes]] = []
+    wishes = [start] * count
+    if target_bytes is not None:
+        extra = 0 if size is None else len(pack(_sized(size))) - len(pack(_sized(None)))
+        extra += int(model.integers.conditional)
+        for i in range(count):
+            chosen, row = _fit(coder, i, wish, target_bytes, extra, orders[i])
+            streams.append(row)
+            wishes[i] = wish(chosen)
+    else:
+        for rows in _runs(orders):
+            block = np.array([start.qualities] * (rows.stop - rows.start), dtype=np.int64)
+            part, bits = coder.code(rows, block, orders[rows.start])
+            streams += part
+            ideal = (ideal[0] + bits[0], ideal[1] + bits[1])
+    first = [bytes([i]) if model.integers.conditional else b"" for i in orders]
+    controls = _controls(wishes)
+    container = Container(
+        model.model_id,
+        tuple(coder.numbers),
+        tuple(map(tuple, streams)),
+        tuple(a + b for a, b in zip(first, controls, strict=True)),
+        size,
+    )
+    payload = pack(container)
+    seconds = time.perf_counter() - begin
+
+    raw = sum(checked[name].numel() for name in needed) * 4
+    loss, metric, losses = _measure(model, payload, checked, wanted, head)
+    details: dict[str, Any] = {
+        "images": count,
+        "tasks": list(wanted),
+        "full_is": "raw fp32 features" if full_bytes is None else "given by the caller",
+        "raw_feature_bytes": raw,
+        "stream_bytes": sum(len(s) for row in streams for s in row),
+        "overhead_bytes": len(payload) - sum(len(s) for row in streams for s in row),
+        "task_loss": losses,
+        "estimated": [],
+    }
+    if target_bytes is None:
+        details |= {"latent_bits": ideal[0], "side_bits": ideal[1]}
+        details["estimated"] = ["latent_bits", "side_bits"]
+    return Stream(
+        payload,
+        Receipt(
+            stage="codec",
+            unit="bytes",
+            spent=len(payload),
+            full=raw if full_bytes is None else full_bytes,
+            loss=loss,
+            loss_metric=metric,
+            seconds=seconds,
+            details=details,
+        ),
+        tuple(w.qualities for w in wishes),
+    )
+
+
+def _orders(
+    coder: Coder, order: Literal["best"] | Sequence[str] | None, qualities: Ints, count: int
+) -> list[int]:
+    """Return the number of each image's order."""
+    model = coder.model
+    if order is None:
+        return [0] * count
+    if not model.integers.conditional:
+        raise ArgumentError(
+            f"encode: order is {order!r}, which has no effect on a model whose layers have no "
+            "parents; leave it out"
+        )
+    if order == "best":
+        return [coder.best_order(i, qualities) for i in range(count)]
+    names = [layer.name for layer in model.config.layers]
+    numbers = tuple(names.index(name) for name in order if name in names)
+    if isinstance(order, str) or numbers not in model.integers.orders or len(order) != len(names):
+        raise ArgumentError(
+            f'encode: order is {order!r}, must be "best" or hold each of {names} once'
+        )
+    return [model.integers.orders.index(numbers)] * count
+
+
+def _runs(orders: list[int]) -> list[slice]:
+    """Return runs of images of one order, up to `CODE_AT_ONCE` each."""
+    out: list[slice] = []
+    start = 0
+    for i in range(1, len(orders) + 1):
+        if i == len(orders) or orders[i] != orders[start] or i - start == CODE_AT_ONCE:
+            out.append(slice(start, i))
+            start = i
+    return out
+
+
+def _controls(wishes: list[Wish]) -> list[bytes]:
+    """Return the quality bytes of every image, of one width."""
+    rows = [w.to_bytes() for w in wishes]
+    if len({len(row) for row in rows}) == 1:
+        return rows
+    return [bytes(q + 1 for q in w.qualities) for w in wishes]
+
+
+def _sized(size: tuple[int, int] | None) -> Container:
+    return Container(b"\0\0\0\0", (), ((),), (b"\1",), size)
+
+
+@torch.no_grad()
+def _measure(
+    model: FeatureCodec,
+    payload: bytes,
+    features: Mapping[str, Tensor],
+    tasks: tuple[str, ...],
+    head: Answers | None,
+) -> tuple[float | None, str, dict[str, float]]:
+    """Return the mean loss over tasks, what it is, and the loss of each task."""
+    if head is None:
+        return None, "", {}
+    if not isinstance(head, Mapping):
+        if len(tasks) != 1:
+            raise ArgumentError(
+                f"encode: head is one function, must be a dict for {list(tasks)}; name the tasks"
+            )
+        head = {tasks[0]: head}
+    from foveal.codec.stream_v2 import decode
+
+    decoded = decode(model, payload, tasks=tasks, max_symbols=1 << 62)
+    losses: dict[str, float] = {}
+    for task in tasks:
+        if task not in head or task not in features:
+            continue
+        wanted, got = head[task](features[task]), head[task](decoded[task])
+        if wanted.ndim == 2:
+            losses[task] = float((wanted.argmax(1) != got.argmax(1)).double().mean())
+        else:
+            gap = (wanted - got).double().square().sum()
+            spread = (wanted - wanted.mean()).double().square().sum()
+            losses[task] = float((gap / spread.clamp_min(1e-30)).sqrt())
+    if not losses:
+        return None, "", {}
+    metric = (
+        "mean over tasks of: top-1 disagreement, or relative error of maps, with the answer to "
+        "uncompressed features"
+        if len(losses) > 1
+        else "top-1 disagreement (or relative error of a map) with the answer to uncompressed "
+        "features"
+    )
+    return sum(losses.values()) / len(losses), metric, losses

@@ -1,0 +1,138 @@
+"""Many rates from one model: gains of the latents, per task and quality.
+
+Before rounding, latent channel c is multiplied by a gain: the more, the finer. Every task that a
+layer serves has gains of its own at each of `QUALITIES` qualities (trained at a few anchors, in
+between interpolated in the logarithm); a channel takes the largest gain that any wanted task asks
+for. A task that is not wanted asks for nothing, so that channels which only it needs fall silent.
+
+Log-gains are counted in the levels of the prior's tables, since a gain of exp(LOG_STEP) moves a
+latent's scale by just one level: what the encoder multiplies by, the decoder adds to the table
+index, in integers.
+
+Source: gain vectors of variable-rate codecs are common (Cui et al., "Asymmetric Gained Deep Image
+Compression With Continuous Rate Adaptation", CVPR 2021); the largest gain over tasks is ours.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from foveal.codec.prior.base import LOG_STEP
+from foveal.codec.prior.integers import FRACTION
+from foveal.errors import ArgumentError
+
+QUALITIES = 64
+ANCHORS = 6
+OFF = -1
+SILENT = -(1 << 14)  # log-gain of a task that is not wanted, in levels
+
+
+class Gains(nn.Module):
+    """Trainable log-gains of one layer.
+
+    Args:
+        tasks: Number of tasks that the layer serves.
+        channels: Latent channels.
+        lowest, highest: Gains at both ends to start from.
+    """
+
+    def __init__(
+        self, tasks: int, channels: int, *, lowest: float = 0.25, highest: float = 4.0
+    ) -> None:
+        super().__init__()
+        start = torch.linspace(0, 1, ANCHORS) * np.log(highest / lowest) + np.log(lowest)
+        self.log_gain = nn.Parameter(start[None, :, None].repeat(tasks, 1, channels))
+
+    def forward(self, quality: Float[Tensor, "b t"]) -> Float[Tensor, "b n"]:
+        """Return log-gains in levels for qualities in 0 .. QUALITIES - 1, or `OFF`."""
+        position = quality.clamp_min(0) * ((ANCHORS - 1) / (QUALITIES - 1))
+        low = position.floor().clamp(0, ANCHORS - 2).long()
+        part = (position - low)[..., None]
+        tasks = torch.arange(quality.shape[1], device=quality.device)[None]
+        table = self.log_gain / LOG_STEP
+        gains = table[tasks, low] * (1 - part) + table[tasks, low + 1] * part
+        gains = torch.where(quality[..., None] < 0, torch.full_like(gains, SILENT), gains)
+        return gains.amax(dim=1)
+
+    @torch.no_grad()
+    def export(self) -> NDArray[np.int16]:
+        """Return log-gains in fixed point, int16 [tasks, QUALITIES, channels]."""
+        tasks = self.log_gain.shape[0]
+        rows: list[Tensor] = []
+        double = nn.Parameter(self.log_gain.detach().double().cpu())
+        twin = Gains(tasks, self.log_gain.shape[2])
+        twin.log_gain = double
+        for task in range(tasks):
+            quality = torch.full((QUALITIES, tasks), float(OFF), dtype=torch.float64)
+            quality[:, task] = torch.arange(QUALITIES, dtype=torch.float64)
+            rows.append(twin(quality))
+        limit = (1 << 15) - 1
+        fixed = torch.round(torch.stack(rows) * (1 << FRACTION)).clamp(-limit, limit)
+        return fixed.numpy().astype(np.int16)
+
+
+def log_gains(table: NDArray[np.int16], qualities: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the fixed-point log-gain of every channel, int64 [images, channels].
+
+    Args:
+        table: What `Gains.export` returned.
+        qualities: int64 [images, tasks]; `OFF` for a task that is not wanted.
+    """
+    tasks = np.arange(table.shape[0])[None]
+    chosen = table[tasks, np.maximum(qualities, 0)].astype(np.int64)
+    silent = np.int64(SILENT << FRACTION)
+    return np.where(qualities[..., None] < 0, silent, chosen).max(axis=1)
+
+
+def gains(log_gain: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the factors that belong to fixed-point log-gains; 1 where a channel is silent."""
+    silent = log_gain <= SILENT << FRACTION
+    return np.exp(np.where(silent, 0, log_gain) * (LOG_STEP / (1 << FRACTION)))
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which tasks are wanted of each layer, and how well.
+
+    Args:
+        qualities: One integer per (layer, task) of the model, in order; `OFF` if not wanted.
+    """
+
+    qualities: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not self.qualities or not all(OFF <= q < QUALITIES for q in self.qualities):
+            raise ArgumentError(
+                f"encode: quality is {self.qualities}, must be within 0..{QUALITIES - 1} "
+                f"(or {OFF} where a task is not wanted); clip it"
+            )
+
+    def to_bytes(self) -> bytes:
+        """Return one byte if all are the same, else one each: 0 is off, q + 1 otherwise."""
+        values = set(self.qualities)
+        return bytes(q + 1 for q in (self.qualities[:1] if len(values) == 1 else self.qualities))
+
+    @classmethod
+    def of(
+        cls, pairs: tuple[tuple[str, str], ...], quality: int | Mapping[str, int], tasks: set[str]
+    ) -> "Wish":
+        """Return the wish for `tasks` among (layer, task) pairs.
+
+        Raises:
+            ArgumentError: a quality is out of range, or `quality` leaves a wanted task out.
+        """
+        if not isinstance(quality, Mapping):
+            return cls(tuple(quality if task in tasks else OFF for _, task in pairs))
+        missing = sorted(tasks - set(quality))
+        if missing:
+            raise ArgumentError(
+                f"encode: quality has no entry for {missing}, must have one for every wanted "
+                "task; add it or give one number for all"
+            )
+        return cls(tuple(quality[task] if task in tasks else OFF for _, task in pairs))

@@ -1,0 +1,202 @@
+"""The steps of training a codec: optimiser, average of the weights, CUDA graph, checkpoint."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from foveal._core.weights import load_weights, save_weights
+from foveal.codec.model import FeatureCodec
+from foveal.codec.prior.base import Prior
+from foveal.codec.training import (
+    Batch,
+    Objective,
+    TrainLog,
+    TrainOptions,
+    draw_qualities,
+    rate_task_loss,
+)
+from foveal.errors import ArgumentError
+
+CHECK_EVERY = 500
+_WARM_STEPS = 3
+
+
+class Loop:
+    """One training; see `training.train` for the arguments."""
+
+    def __init__(
+        self,
+        model: FeatureCodec,
+        batches: Callable[[int, torch.Generator], Batch],
+        objectives: Mapping[str, Objective],
+        options: TrainOptions,
+        trainable: Callable[[str], bool] | None,
+        progress: Callable[[int, int | None], None] | None,
+        checkpoint: str | Path | None,
+    ) -> None:
+        self.model, self.batches, self.objectives = model.train(), batches, objectives
+        self.options, self.progress = options, progress
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.device = model.device
+        self.names: list[str] = []
+        self.params: list[torch.nn.Parameter] = []
+        for name, value in model.named_parameters():
+            if trainable is None or trainable(name):
+                self.names.append(name)
+                self.params.append(value)
+            else:
+                value.requires_grad_(False)
+        on_gpu = self.device.type == "cuda"
+        self.lr = torch.tensor(options.lr, device=self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.params, lr=self.lr, betas=(0.9, 0.98), weight_decay=1e-4, capturable=on_gpu
+        )
+        self.ema = [p.detach().clone() for p in self.params]
+        self.answers = torch.ones((), device=self.device)
+        self.decay = torch.zeros((), device=self.device)
+        self.inputs: dict[str, Tensor] = {}
+        self.quality = torch.zeros(options.batch, len(model.pairs), device=self.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.parts: dict[str, Tensor] = {}
+        self.priors: list[Prior] = [part.prior for part in model.layers.values()]  # type: ignore
+        self.begin_step = 0
+        self.spent = 0.0
+
+    def _step(self) -> None:
+        loss, parts = rate_task_loss(
+            self.model,
+            self.inputs,
+            self.quality,
+            self.objectives,
+            self.options,
+            answers=self.answers,
+        )
+        self.optimizer.zero_grad(set_to_none=self.graph is None)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.params, 1.0)
+        self.optimizer.step()
+        torch._foreach_lerp_(self.ema, [p.detach() for p in self.params], 1 - self.decay)
+        self.parts = {"loss": loss.detach(), **parts}
+
+    def _capture(self) -> None:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_STEPS):
+                self._step()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.optimizer.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._step()
+        self.graph = graph
+
+    def _load(self, step: int) -> None:
+        generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + step)
+        batch = self.batches(self.options.batch, generator)
+        quality = draw_qualities(
+            self.model.pairs, self.options.batch, subsets=self.options.subsets, generator=generator
+        )
+        if not self.inputs:
+            self.inputs = {k: v.clone() for k, v in batch.items()}
+        for name, value in batch.items():
+            self.inputs[name].copy_(value)
+        self.quality.copy_(quality)
+
+    def _done(self, begin: float, step: int) -> float:
+        done = step / self.options.steps
+        if self.options.minutes > 0:
+            spent = self.spent + time.perf_counter() - begin
+            done = max(done, spent / (60 * self.options.minutes))
+        return min(1.0, done)
+
+    def run(self) -> TrainLog:
+        """Train until the steps or the time are used up, and leave the averaged weights."""
+        log = TrainLog()
+        self._resume(log)
+        begin = time.perf_counter()
+        step, o = self.begin_step, self.options
+        while (done := self._done(begin, step)) < 1:
+            rise = min(1.0, (step + 1) / 200)
+            self.lr.fill_(o.lr * rise * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * done))))
+            self.answers.fill_(0.0 if done < o.warm_up else 1.0)
+            self.decay.fill_(min(o.ema, (1 + step) / (10 + step)))
+            self._load(step)
+            if self.device.type == "cuda" and self.graph is None:
+                self._capture()
+            elif self.graph is not None:
+                self.graph.replay()
+            else:
+                self._step()
+            step += 1
+            if step % 10 == 0:
+                for layer in self.priors:
+                    layer.anneal(done)
+            if step % CHECK_EVERY == 0 or self._done(begin, step) >= 1:
+                self._note(log, step, begin)
+            if self.progress is not None:
+                self.progress(step, o.steps if o.minutes <= 0 else None)
+        log.steps, log.seconds = step, self.spent + time.perf_counter() - begin
+        with torch.no_grad():
+            for value, average in zip(self.params, self.ema, strict=True):
+                value.copy_(average)
+        for value in self.model.parameters():
+            value.requires_grad_(True)
+        self.model.eval()
+        return log
+
+    def _note(self, log: TrainLog, step: int, begin: float) -> None:
+        row = {name: float(value) for name, value in self.parts.items()}
+        if not math.isfinite(row["loss"]):
+            raise ArgumentError(
+                f"train: loss is {row['loss']} at step {step}, must be finite; lower lr (now "
+                f"{self.options.lr}) and look at the features"
+            )
+        revived = sum(prior.revive() for prior in self.priors) if self._early(begin, step) else 0
+        log.rows.append({"step": step, "revived": revived, **row})
+        if self.checkpoint is not None:
+            self._save(step, self.spent + time.perf_counter() - begin, log)
+
+    def _early(self, begin: float, step: int) -> bool:
+        return self._done(begin, step) < 0.6
+
+    def _save(self, step: int, seconds: float, log: TrainLog) -> None:
+        assert self.checkpoint is not None
+        tensors: dict[str, Tensor] = {}
+        for name, value, average in zip(self.names, self.params, self.ema, strict=True):
+            state = self.optimizer.state[value]
+            tensors[f"value/{name}"] = value.detach()
+            tensors[f"average/{name}"] = average
+            tensors[f"first/{name}"] = state["exp_avg"]
+            tensors[f"second/{name}"] = state["exp_avg_sq"]
+        config = {"step": step, "seconds": seconds, "rows": log.rows}
+        save_weights(self.checkpoint, tensors, config)
+
+    def _resume(self, log: TrainLog) -> None:
+        if self.checkpoint is None or not self.checkpoint.with_suffix(".json").exists():
+            return
+        config, tensors = load_weights(self.checkpoint)
+        wanted = {
+            f"{kind}/{n}" for n in self.names for kind in ("value", "average", "first", "second")
+        }
+        if set(tensors) != wanted:
+            raise ArgumentError(
+                f"train: checkpoint {self.checkpoint} is of another model, must hold "
+                f"{len(wanted)} tensors of this one; give another name"
+            )
+        step = torch.tensor(float(config["step"]), device=self.device)
+        with torch.no_grad():
+            for name, value, average in zip(self.names, self.params, self.ema, strict=True):
+                value.copy_(tensors[f"value/{name}"])
+                average.copy_(tensors[f"average/{name}"])
+                self.optimizer.state[value] = {
+                    "step": step.clone(),
+                    "exp_avg": tensors[f"first/{name}"].to(value),
+                    "exp_avg_sq": tensors[f"second/{name}"].to(value),
+                }
+        self.begin_step, self.spent = int(config["step"]), float(config["seconds"])
+        log.rows = [dict(row) for row in config["rows"]]

@@ -1,0 +1,154 @@
+"""Analysis and synthesis transforms of maps, vectors and tokens.
+
+A vector is a map of one position, tokens without a grid are a map of one column; a side of length
+1 gets kernels and strides of length 1 along it, so that one pair of transforms serves all of them.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foveal.codec.config import Source
+
+SLOPE = 0.1
+
+
+def _kernel(size: tuple[int, int]) -> tuple[int, int]:
+    return (3 if size[0] > 1 else 1, 3 if size[1] > 1 else 1)
+
+
+def conv(inputs: int, outputs: int, size: tuple[int, int], stride: int = 1) -> nn.Conv2d:
+    """Return a 3 x 3 convolution, 1 long along sides of length 1, that keeps the size / stride."""
+    kernel = _kernel(size)
+    steps = (stride if size[0] > 1 else 1, stride if size[1] > 1 else 1)
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return nn.Conv2d(inputs, outputs, kernel, stride=steps, padding=padding)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(leaky_relu(conv(x))), without normalisation."""
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.first = conv(channels, channels, size)
+        self.second = conv(channels, channels, size)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the block's output, of the shape of `x`."""
+        hidden = functional.leaky_relu(self.first(functional.leaky_relu(x, SLOPE)), SLOPE)
+        return x + self.second(hidden)
+
+
+class Analysis(nn.Module):
+    """From normalised features to unrounded latents.
+
+    Args:
+        inputs: Channels of the features, those of all sources together.
+        hidden: Channels inside.
+        outputs: Latent channels.
+        size: Nominal rows and columns of the features.
+        stride: 1, 2 or 4.
+        blocks: Residual blocks on either side of the stride.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        size: tuple[int, int],
+        stride: int,
+        blocks: int,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        parts: list[nn.Module] = [conv(inputs, hidden, size)]
+        parts += [ResidualBlock(hidden, size) for _ in range(blocks)]
+        for _ in range(stride.bit_length() - 1):
+            parts.append(conv(hidden, hidden, size, stride=2))
+        parts += [ResidualBlock(hidden, size) for _ in range(blocks)]
+        parts.append(nn.Conv2d(hidden, outputs, 1))
+        self.parts = nn.Sequential(*parts)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n u v"]:
+        """Return latents of ceil(h / stride) x ceil(w / stride) positions."""
+        return self.parts(x)
+
+
+class Synthesis(nn.Module):
+    """From decoded latents to normalised features; the work is done at the latents' size.
+
+    Args:
+        inputs: Latent channels, those of all layers together.
+        hidden: Channels inside.
+        outputs: Channels of the features.
+        size: Nominal rows and columns of the features.
+        stride: Positions of the features per latent position.
+        blocks: Residual blocks at the latents' size.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        size: tuple[int, int],
+        stride: int,
+        blocks: int,
+    ) -> None:
+        super().__init__()
+        self.up = (stride if size[0] > 1 else 1, stride if size[1] > 1 else 1)
+        small = (-(-size[0] // stride), -(-size[1] // stride))
+        inner = max(outputs, hidden // 4) if stride > 1 else hidden
+        self.first = conv(inputs, hidden, small)
+        self.blocks = nn.Sequential(*[ResidualBlock(hidden, small) for _ in range(blocks)])
+        self.spread = nn.Conv2d(hidden, inner * self.up[0] * self.up[1], 1)
+        self.refine = conv(inner, inner, size)
+        self.last = conv(inner, outputs, size)
+
+    def forward(
+        self, y: Float[Tensor, "b n u v"], size: tuple[int, int]
+    ) -> Float[Tensor, "b c h w"]:
+        """Return features of `size`, which the latents cover."""
+        hidden = functional.leaky_relu(self.blocks(self.first(y)), SLOPE)
+        wide = self.spread(hidden)
+        b, _, rows, columns = wide.shape
+        wide = wide.reshape(b, -1, self.up[0], self.up[1], rows, columns)
+        wide = wide.permute(0, 1, 4, 2, 5, 3)
+        wide = wide.reshape(b, -1, rows * self.up[0], columns * self.up[1])
+        wide = wide[:, :, : size[0], : size[1]]
+        wide = wide + self.refine(functional.leaky_relu(wide, SLOPE))
+        return self.last(functional.leaky_relu(wide, SLOPE))
+
+
+def to_map(x: Tensor, source: Source) -> Float[Tensor, "b c h w"]:
+    """Return features of `source` as a map: tokens lie along the rows of their grid."""
+    if source.kind == "vector":
+        return x[:, :, None, None]
+    if source.kind == "tokens":
+        return x.transpose(1, 2).unflatten(2, (source.height, source.width))
+    return x
+
+
+def from_map(x: Float[Tensor, "b c h w"], kind: Literal["map", "vector", "tokens"]) -> Tensor:
+    """Undo `to_map`."""
+    if kind == "vector":
+        return x[:, :, 0, 0]
+    if kind == "tokens":
+        return x.flatten(2).transpose(1, 2).contiguous()
+    return x
+
+
+def mean_and_std(x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "c"], Float[Tensor, "c"]]:
+    """Return the mean and standard deviation of each channel; never 0."""
+    return x.mean(dim=(0, 2, 3)), x.std(dim=(0, 2, 3), correction=0).clamp_min(1e-3)
+
+
+def quantise(x: Tensor) -> Tensor:
+    """Round to integers within the coder's range."""
+    return torch.round(x).clamp(-(1 << 15), 1 << 15)
