@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from foveal.codec.entropy.tables import FrequencyTables
 from foveal.codec.prior.base import (
     LEVEL_GAIN,
+    WORD_GAIN,
     Prior,
     PriorOut,
     clip_inward,
@@ -78,6 +79,9 @@ class SpatialPrior(Prior):
                 nn.Conv2d(c.hidden, c.channels, 3, padding=1, bias=False),
             ]
         )
+        with torch.no_grad():
+            for weight in self.convs[-1].parameters():
+                weight.mul_(LEVEL_GAIN / WORD_GAIN)
 
     def synthesise(
         self, side: Float[Tensor, "b d u v"], height: int, width: int
@@ -92,7 +96,7 @@ class SpatialPrior(Prior):
             if i < LAYERS - 1:
                 x = clip_inward(torch.relu(x) * step, 0.0, ACTIVATION_LIMIT)
                 x = round_straight_through(x) / step
-        return self.level_map + LEVEL_GAIN * x
+        return self.level_map + WORD_GAIN * x
 
     def forward(
         self,
@@ -125,7 +129,7 @@ class SpatialPrior(Prior):
         for i in range(LAYERS):
             last = i == LAYERS - 1
             parameters = dict(self.convs[i].named_parameters())
-            weight = doubles(parameters["weight"]) * (LEVEL_GAIN if last else 1.0)
+            weight = doubles(parameters["weight"]) * (WORD_GAIN if last else 1.0)
             bias = LEVEL_GAIN * doubles(self.base) if last else doubles(parameters["bias"])
             bits = fraction_bits(weight, (1 << 15) - 1, MOST_BITS, LEAST_BITS[i])
             room = (1 << 31) - 1
