@@ -191,7 +191,7 @@ class IntegerPrior(abc.ABC):
         t = self.side_tables
         out = dict(zip(TABLES, (t.frequencies, t.sizes, t.lows), strict=True))
         out = {name: value.astype(np.int32) for name, value in out.items()} | self.arrays
-        return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in out.items()}
+        return {name: torch.from_numpy(np.array(v, order="C")) for name, v in out.items()}
 
     @classmethod
     def from_tensors(cls, config: PriorConfig, tensors: dict[str, Tensor]) -> "IntegerPrior":
