@@ -95,9 +95,9 @@ def eight_bit(labels: taskworld.Labels) -> dict[str, NDArray[np.uint8]]:
         "texture_edge": labels.texture_edge, "curvature": labels.curvature / 10,
         "keypoints": labels.keypoints,
     }  # fmt: skip
-    out = {k: (v.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for k, v in parts.items()}
+    out = {k: (v.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy() for k, v in parts.items()}
     for name in ("segmentation", "scene_class", "object_count"):
-        out[name] = getattr(labels, name).to(torch.uint8).numpy()
+        out[name] = getattr(labels, name).to(torch.uint8).cpu().numpy()
     return out
 
 

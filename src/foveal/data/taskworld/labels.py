@@ -106,6 +106,8 @@ def render_exposed(
 ) -> tuple[Labels, Tensor]:
     """As `render`, with the gains of the exposure, which may be given."""
     check_size("render", size)
+    if isinstance(scenes, Scene):
+        raise ArgumentError("render: scenes is a Scene, must be a list of them; put it in one")
     scenes = list(scenes)
     for i, scene in enumerate(scenes):
         if not isinstance(scene, Scene):
