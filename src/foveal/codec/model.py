@@ -267,11 +267,12 @@ class FeatureCodec(nn.Module):
             gained, extra, center = latent * factor, log_gain, torch.zeros_like(latent)
             if layer.parents and before is not None:
                 extra, center = self._context(layer, states, before)
-            out = part.prior(latent, gained - center, extra, hard=hard)
-            levels = out.levels.float() + extra
+            with torch.autocast(latent.device.type, enabled=False):
+                out = part.prior(latent, gained - center, extra, hard=hard)
+            levels = out.levels + extra
             on = (log_gain.flatten(1).amax(1) > SILENT / 2).to(latent.dtype)
             bits[layer.name] = latent_bits(gained - center, levels, noise=not hard) * on
-            side[layer.name] = out.side_bits.float() * on
+            side[layer.name] = out.side_bits * on
             coded = table_index(levels.detach()) > 0.5
             y = torch.where(coded, round_straight_through(gained), round_straight_through(center))
             values[layer.name] = y / factor * on[:, None, None, None]

@@ -1,6 +1,7 @@
 """Decoding with a `FeatureCodec`, and what a payload holds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,19 @@ def extract(model: FeatureCodec, payload: bytes, *, tasks: Sequence[str]) -> byt
     return pack(container.keep(numbers))
 
 
+def split(payload: bytes) -> list[bytes]:
+    """Return a payload of its own for each image of a payload; nothing is coded again.
+
+    Raises:
+        BitstreamError: the payload is damaged.
+    """
+    whole = unpack(payload)
+    return [
+        pack(replace(whole, streams=(streams,), controls=(controls,)))
+        for streams, controls in zip(whole.streams, whole.controls, strict=True)
+    ]
+
+
 def inspect(payload: bytes, model: FeatureCodec | None = None) -> dict[str, Any]:
     """Return what a payload holds and where its bytes go, without decoding it.
 
@@ -178,4 +192,4 @@ def inspect(payload: bytes, model: FeatureCodec | None = None) -> dict[str, Any]
     }
 
 
-__all__ = ["Stream", "decode", "decode_symbols", "encode", "extract", "inspect", "load"]
+__all__ = ["Stream", "decode", "decode_symbols", "encode", "extract", "inspect", "load", "split"]

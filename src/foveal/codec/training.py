@@ -56,6 +56,7 @@ class TrainOptions:
         alpha: Weight of the squared error of the features.
         beta: Weight of the distance between answers.
         warm_up: Fraction of the steps before the answers count.
+        hard: Fraction of the steps, the last ones, in which the rate is that of rounded latents.
         subsets: Fraction of images for which only some of the tasks are wanted.
         ema: Decay of the average of the weights.
         seed: Of everything that is drawn.
@@ -71,6 +72,7 @@ class TrainOptions:
     alpha: float = 0.2
     beta: float = 1.0
     warm_up: float = 0.05
+    hard: float = 0.2
     subsets: float = 0.5
     ema: float = 0.999
     seed: int = 0
@@ -115,6 +117,14 @@ def draw_qualities(
     return quality[:, [names.index(task) for _, task in pairs]]
 
 
+def draw_orders(
+    layers: int, batch: int, generator: torch.Generator
+) -> Float[Tensor, "b layers layers"]:
+    """Draw an order of the layers for each image: 1 where the row's layer is after the column's."""
+    place = torch.rand(batch, layers, generator=generator).argsort(dim=1).argsort(dim=1)
+    return (place[:, :, None] > place[:, None, :]).float()
+
+
 def weight_of(quality: Tensor, options: TrainOptions) -> Tensor:
     """Return w(q); 0 where a task is off."""
     span = math.log(options.highest / options.lowest)
@@ -130,6 +140,8 @@ def rate_task_loss(
     options: TrainOptions,
     *,
     answers: float | Tensor = 1.0,
+    hard: bool = False,
+    before: Tensor | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Return the loss of a batch and its detached parts, averaged over images.
 
@@ -140,10 +152,12 @@ def rate_task_loss(
         objectives: By task; a task without one counts by its features alone.
         options: Weights.
         answers: Factor of beta, for a warm-up.
+        hard: Rounded latents in the rate, instead of uniform noise.
+        before: Which layers each layer may see; see `FeatureCodec.forward`.
     """
     on_gpu = quality.is_cuda and options.precision == "bf16"
     with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
-        out = model(features, quality)
+        out = model(features, quality, hard=hard, before=before)
     weights = weight_of(quality, options)
     parts: dict[str, Tensor] = {"bits": out.bits.detach().mean()}
     side = torch.stack(list(out.side_bits.values())).sum(0)

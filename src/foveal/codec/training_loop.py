@@ -16,6 +16,7 @@ from foveal.codec.training import (
     Objective,
     TrainLog,
     TrainOptions,
+    draw_orders,
     draw_qualities,
     rate_task_loss,
 )
@@ -60,6 +61,11 @@ class Loop:
         self.decay = torch.zeros((), device=self.device)
         self.inputs: dict[str, Tensor] = {}
         self.quality = torch.zeros(options.batch, len(model.pairs), device=self.device)
+        self.hard = False
+        layers = len(model.config.layers)
+        self.before: Tensor | None = None
+        if model.config.conditional:
+            self.before = torch.zeros(options.batch, layers, layers, device=self.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.parts: dict[str, Tensor] = {}
         self.priors: list[Prior] = [part.prior for part in model.layers.values()]  # type: ignore
@@ -74,12 +80,16 @@ class Loop:
             self.objectives,
             self.options,
             answers=self.answers,
+            hard=self.hard,
+            before=self.before,
         )
         self.optimizer.zero_grad(set_to_none=self.graph is None)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.params, 1.0)
         self.optimizer.step()
-        torch._foreach_lerp_(self.ema, [p.detach() for p in self.params], 1 - self.decay)
+        with torch.no_grad():
+            for value, average in zip(self.params, self.ema, strict=True):
+                average.lerp_(value, 1 - self.decay)
         self.parts = {"loss": loss.detach(), **parts}
 
     def _capture(self) -> None:
@@ -106,6 +116,9 @@ class Loop:
         for name, value in batch.items():
             self.inputs[name].copy_(value)
         self.quality.copy_(quality)
+        if self.before is not None:
+            layers = len(self.model.config.layers)
+            self.before.copy_(draw_orders(layers, self.options.batch, generator))
 
     def _done(self, begin: float, step: int) -> float:
         done = step / self.options.steps
@@ -126,6 +139,8 @@ class Loop:
             self.answers.fill_(0.0 if done < o.warm_up else 1.0)
             self.decay.fill_(min(o.ema, (1 + step) / (10 + step)))
             self._load(step)
+            if done >= 1 - o.hard and not self.hard:
+                self.hard, self.graph = True, None
             if self.device.type == "cuda" and self.graph is None:
                 self._capture()
             elif self.graph is not None:
