@@ -1,7 +1,7 @@
 """Rooms and streets drawn from seeds, with exact labels for many tasks."""
 
 from foveal.data.taskworld.labels import Labels, render
-from foveal.data.taskworld.motion import Clip, Frame, render_clip, sample_clip
+from foveal.data.taskworld.motion import Clip, Frame, fingerprint_clips, render_clip, sample_clip
 from foveal.data.taskworld.scenes import fingerprint, sample
 from foveal.data.taskworld.tasks import TASKS, Task, decode_depth, encode_depth, targets
 from foveal.data.taskworld.world import (
@@ -16,6 +16,7 @@ from foveal.data.taskworld.world import (
 
 __all__ = [
     "CLASSES", "MAX_COUNT", "MAX_SOLIDS", "SCENES", "SPLITS", "TASKS", "VERSION", "Clip", "Frame",
-    "Labels", "Scene", "Task", "decode_depth", "encode_depth", "fingerprint", "render",
+    "Labels", "Scene", "Task", "decode_depth", "encode_depth", "fingerprint",
+    "fingerprint_clips", "render",
     "render_clip", "sample", "sample_clip", "targets",
 ]  # fmt: skip

@@ -312,6 +312,5 @@ def to_light(world: Packed, at: Maps, tiles: int) -> Maps:
     """Ways from points to the light."""
     place = world.lights[:, :3].repeat_interleave(tiles, 0)
     sun = (world.lights[:, 3] > 0).repeat_interleave(tiles)[:, None]
-    return tuple(
-        torch.where(sun, place[:, i, None] * SUN, place[:, i, None] - at[i]) for i in range(3)
-    )  # type: ignore[return-value]
+    way = [torch.where(sun, place[:, i, None] * SUN, place[:, i, None] - at[i]) for i in range(3)]
+    return way[0], way[1], way[2]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import astuple, replace
+from dataclasses import astuple
 
 import numpy as np
 
@@ -190,18 +190,29 @@ def look(solids: list[Solid], camera: Camera) -> tuple[np.ndarray, int]:
     return depth, len(set(thing[thing >= 0].tolist()))
 
 
-def canonical(scene: Scene) -> str:
-    """One text for one scene: all its numbers to 5 decimals."""
+def canonical(x: object) -> str:
+    """One text for one description: all its numbers to 5 decimals."""
 
     def plain(x: object) -> object:
         if isinstance(x, bool | int | str):
             return x
         if isinstance(x, float):
-            return f"{x + 0.0:.5f}" if abs(x) >= 5e-6 else "0.00000"
+            return f"{x:.5f}" if abs(x) >= 5e-6 else "0.00000"
         assert isinstance(x, tuple)
         return [plain(y) for y in x]
 
-    return json.dumps(plain(astuple(replace(scene))), separators=(",", ":"))
+    return json.dumps(plain(x), separators=(",", ":"))
+
+
+def hashed(texts: Iterable[str], where: str) -> str:
+    """SHA-256 of lines, of which there must be one."""
+    digest, some = hashlib.sha256(), False
+    for text in texts:
+        digest.update((text + "\n").encode())
+        some = True
+    if not some:
+        raise ArgumentError(f"{where}: seeds is empty, must hold a seed at least")
+    return digest.hexdigest()
 
 
 def fingerprint(split: str, seeds: Iterable[int]) -> str:
@@ -210,10 +221,4 @@ def fingerprint(split: str, seeds: Iterable[int]) -> str:
     Raises:
         ArgumentError: as `sample`, or no seed.
     """
-    digest, some = hashlib.sha256(), False
-    for seed in seeds:
-        digest.update((canonical(sample(seed, split)) + "\n").encode())
-        some = True
-    if not some:
-        raise ArgumentError("fingerprint: seeds is empty, must hold a seed at least")
-    return digest.hexdigest()
+    return hashed((canonical(astuple(sample(i, split))) for i in seeds), "fingerprint")

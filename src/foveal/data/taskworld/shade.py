@@ -1,6 +1,5 @@
 """What rays see where they hit: normals, curvature, surface coordinates, color in the light."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor
 from foveal.data.taskworld.cast import (
     AXIS,
     CENTER,
-    FAR,
     HALF,
     KIND,
     MATERIAL,
@@ -189,7 +187,3 @@ def expose(light: Tensor, key: Tensor, gain: Tensor | None) -> tuple[Tensor, Ten
     low = x * 12.92
     high = 1.055 * x.clamp_min(1e-8).pow(1 / 2.4) - 0.055
     return torch.where(x <= 0.0031308, low, high), gain
-
-
-FULL_TURN = 2 * math.pi
-__all__ = ["FAR", "Surface", "expose", "paint", "panes", "surface"]
