@@ -163,6 +163,17 @@ def test_the_statistics_are_those_of_photographs():
     assert low < found < high
 
 
+def test_the_page_prints_what_was_measured():
+    measured = json.loads((ROOT / "docs" / "taskworld.json").read_text())
+    page = (ROOT / "docs" / "taskworld.md").read_text()
+    for name in ("photographs", "val", "shift"):
+        row = measured[name]
+        low, mid, high = row["bits_per_pixel"]
+        a, b, c = row["spectrum_slope"]
+        bits = f"| {row['pictures']} | {mid:.3f} ({low:.3f} to {high:.3f}) |"
+        assert f"{bits} {b:.2f} ({a:.2f} to {c:.2f}) |" in page, name
+
+
 def test_bits_and_slopes_by_hand():
     tool = freezer()
     flat = np.full((256, 256, 3), 90, np.uint8)

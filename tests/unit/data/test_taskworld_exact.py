@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from foveal.data import taskworld
+from foveal.data.taskworld import labels as module
 from foveal.data.taskworld import paints
 from foveal.data.taskworld.labels import count
 from foveal.data.taskworld.world import (
@@ -253,6 +254,24 @@ def test_lengths_ranges_and_reshading_of_drawn_scenes():
     for i, one in enumerate(scenes):
         assert int(labels.scene_class[i]) == one.scene_class
         assert int(labels.object_count[i]) <= taskworld.MAX_COUNT
+
+
+def test_memory_is_bounded_by_drawing_in_parts(monkeypatch):
+    scenes = [taskworld.sample(i, "test") for i in range(5)]
+    whole = taskworld.render(scenes, 32)
+    calls = []
+    draw = module._render
+
+    def counted(some, *rest):
+        calls.append(len(some))
+        return draw(some, *rest)
+
+    monkeypatch.setattr(module, "_render", counted)
+    monkeypatch.setattr(module, "RAYS", 2 * 5 * 32 * 32)
+    parts = taskworld.render(scenes, 32)
+    assert calls == [2, 2, 1]
+    assert torch.allclose(parts.image, whole.image, atol=2e-4)
+    assert torch.equal(parts.segmentation, whole.segmentation)
 
 
 def test_a_batch_is_what_its_scenes_are_alone():

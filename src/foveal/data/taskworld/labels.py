@@ -15,8 +15,8 @@ from foveal.data.taskworld.cast import FAR, LABEL, THING, Packed
 from foveal.data.taskworld.world import BOX, CLASSES, CYLINDER, MAX_COUNT, Scene
 from foveal.errors import ArgumentError, UnsupportedError
 
-_RAYS = {"cpu": 1 << 19, "other": 1 << 23}
-"""Rays that are cast at once; about 600 bytes each."""
+RAYS, MOST_RAYS, RAY_BYTES = 1 << 19, 1 << 25, 600
+"""Rays cast at once, and on a GPU with much free memory; what one takes."""
 SIZES = (32, 1024)
 """Smallest and largest side of a picture, px."""
 REACH = 60.0
@@ -95,10 +95,17 @@ def render(scenes: Sequence[Scene], size: int = 256, device: str | torch.device 
         UnsupportedError: no such device here.
 
     Cost: linear in the rays, five a pixel, and in the solids that a tile of 1/16 of a side may
-        meet. Memory beside the labels is bounded: about 300 MB on a CPU and 5 GB elsewhere, or what
-        one picture needs, about 3 kB a pixel.
+        meet. Memory beside the labels is bounded: about 300 MB, on a GPU a quarter of what is free
+        and at most 20 GB; or what one picture needs, 3 kB a pixel.
     """
     return render_exposed(scenes, size, device, None)[0]
+
+
+def _rays_at_once(device: torch.device) -> int:
+    if device.type != "cuda":
+        return RAYS
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(MOST_RAYS, max(RAYS, free // 4 // RAY_BYTES))
 
 
 def render_exposed(
@@ -117,8 +124,7 @@ def render_exposed(
     if not scenes:
         raise ArgumentError("render: scenes is empty, must hold a scene at least; sample one")
     found = check_device("render", device)
-    limit = _RAYS["cpu" if found.type == "cpu" else "other"]
-    step = max(1, limit // (5 * size * size))
+    step = max(1, _rays_at_once(found) // (5 * size * size))
     parts: list[Labels] = []
     gains: list[Tensor] = []
     with torch.no_grad():

@@ -116,7 +116,7 @@ def fingerprint_clips(split: str, seeds: Iterable[int], frames: int = 16) -> str
 
 
 def _path(dice: Dice, scene: Scene, frames: int) -> tuple[Camera, ...]:
-    """To and fro along a line as far as it is free, and a slow turn; both smooth."""
+    """Back and forth along a line as far as it is free, and a slow turn; both smooth."""
     start = scene.camera
     speed, side = dice.between(-0.4, 1.2) / RATE, dice.between(-0.6, 0.6) / RATE
     turn, swing = dice.between(-0.35, 0.35), dice.between(0.5, 1.5)
@@ -173,7 +173,8 @@ def _moves(
         if any(s.kind != BOX and not s.lying for s in scene.solids if s.thing == thing):
             sway = 0.0
         for i in range(len(cameras)):
-            way = free / 2 * (1 - math.cos(2 * speed / free / RATE * i))
+            # Where there is little room, slowly: no thing trembles.
+            way = free / 2 * (1 - math.cos(min(2 * speed / free, 1.6) / RATE * i))
             x, y = -math.sin(heading) * way, math.cos(heading) * way
             tracks[thing][i] = (
                 round(x, 6), round(y, 6), 0.0, round(sway * math.sin(2 * i / RATE), 6)
