@@ -171,7 +171,7 @@ def test_the_page_prints_what_was_measured():
         low, mid, high = row["bits_per_pixel"]
         a, b, c = row["spectrum_slope"]
         bits = f"| {row['pictures']} | {mid:.3f} ({low:.3f} to {high:.3f}) |"
-        assert f"{bits} {b:.2f} ({a:.2f} to {c:.2f}) |" in page, name
+        assert f"{bits} {b:.3f} ({a:.3f} to {c:.3f}) |" in page, name
 
 
 def test_bits_and_slopes_by_hand():
