@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foveal.codec.evaluate.curves import Resamples, reach
-from foveal.codec.evaluate.points import Point, Scale, combined, front, halves, same
+from foveal.codec.evaluate.points import Point, Scale, check_rule, combined, front, halves, same
 from foveal.codec.evaluate.track import TrackTask
 from foveal.errors import ArgumentError, ShapeError
 
@@ -204,7 +204,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(ArgumentError, match="task is 'x', must be one of"):
         s.retention(p, "x")
     with pytest.raises(ArgumentError, match="rule is 'median', must be 'mean' or 'worst'"):
-        combined(s, p, rule="median")  # pyright: ignore[reportArgumentType]
+        check_rule("median")
     with pytest.raises(ShapeError, match="point has 5 images, must have the 4"):
         s.retention(point(9, 1, 1, 5), "a")
     with pytest.raises(ShapeError, match="Point: payload has 4"):

@@ -92,7 +92,7 @@ class Resamples:
         ones = np.ones((1, len(scale)))
         self.weights: Float[ndarray, "b n"] = np.concatenate([ones, counts[:, index]])
         """The first row is all images once."""
-        self._kept: dict[tuple[int, tuple[str, ...], str], Float[ndarray, b]] = {}
+        self._kept: dict[tuple[int, tuple[str, ...], str], ndarray] = {}
         self._points: list[Point] = []  # so that no id is used twice
 
     def retention(

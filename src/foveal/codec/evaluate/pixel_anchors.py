@@ -145,13 +145,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def encode_pixels(
-    image: UInt8[ndarray, "h w 3"], codec: str, quality: float, scale: float = 1.0
-) -> PixelFile:
+def encode_pixels(image: ndarray, codec: str, quality: float, scale: float = 1.0) -> PixelFile:
     """Code an image, and decode it again.
 
     Args:
-        image: sRGB, 8 bits.
+        image: sRGB, uint8 [h, w, 3].
         codec: One of `CODECS`.
         quality: 0 to 95 of JPEG, to 100 of WebP and AVIF; the distance of JPEG XL, up to 25; the
             CRF of x265, up to 51.

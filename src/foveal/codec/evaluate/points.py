@@ -34,9 +34,9 @@ class Point:
 
     label: str
     settings: Mapping[str, Any]
-    payload: Int64[ndarray, "n"]
-    side: Int64[ndarray, "n"]
-    container: Int64[ndarray, "n"]
+    payload: Int64[ndarray, "_"]
+    side: Int64[ndarray, "_"]
+    container: Int64[ndarray, "_"]
     sums: Mapping[str, Sums]
 
     def __post_init__(self) -> None:

@@ -26,7 +26,8 @@ from foveal.codec.evaluate.points import Point
 from foveal.codec.evaluate.track import Track, judge, to_tensor
 from foveal.errors import ArgumentError
 
-Coded = tuple[Int64[ndarray, "b"], Int64[ndarray, "b"], UInt8[ndarray, "b h w 3"]]
+Coded = tuple[Int64[ndarray, "_"], Int64[ndarray, "_"], UInt8[ndarray, "_ _ _ 3"]]
+"""Bytes of files and of payloads, and decoded images."""
 
 
 @dataclass
@@ -147,7 +148,7 @@ def _read(path: Path, rung: Rung) -> Point:
 
 # Encoders.
 
-_held: list[UInt8[ndarray, "h w 3"]] = []
+_held: list[UInt8[ndarray, "_ _ 3"]] = []
 """In a process that codes: the images of the track, in memory that all processes share."""
 
 
@@ -165,7 +166,7 @@ def _encode_held(rung: Rung, items: list[int]) -> tuple[Coded, float]:
     return _encode([_held[i] for i in items], rung)
 
 
-def _encode(images: Sequence[UInt8[ndarray, "h w 3"]], rung: Rung) -> tuple[Coded, float]:
+def _encode(images: Sequence[UInt8[ndarray, "_ _ 3"]], rung: Rung) -> tuple[Coded, float]:
     begin = time.perf_counter()
     files = [encode_pixels(image, rung.codec, rung.quality, rung.scale) for image in images]
     coded = (

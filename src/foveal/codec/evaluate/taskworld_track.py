@@ -14,7 +14,7 @@ from foveal.errors import ArgumentError
 from foveal.teachers import task_scores
 from foveal.teachers.task_network import SIZE, TaskBank
 
-Answers = Mapping[str, Float[Tensor, "1 *answer"]]
+Answers = Mapping[str, Float[Tensor, "1 ..."]]
 _AT_ONCE = 32
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from foveal.errors import ArgumentError, ShapeError
 from foveal.stats.bootstrap import ANECDOTE_BELOW
 
-Sums = Float[ndarray, "n k"]
+Sums = Float[ndarray, "_ _"]
+"""Of every image, what adds up over images to what a score is made of; fp64 [n, k]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Track:
 
     Args:
         name: Its name in tables.
-        images: 8-bit sRGB images, of any sizes.
+        images: sRGB, uint8 [h, w, 3], of any sizes.
         tasks: By name.
         source: What the images are, in words.
         reality: Photographs or what else was not drawn for training; such tracks come first.
@@ -85,7 +86,7 @@ class Track:
     """
 
     name: str
-    images: Sequence[UInt8[ndarray, "h w 3"]]
+    images: Sequence[ndarray]
     tasks: Mapping[str, TrackTask]
     source: str
     reality: bool = True
