@@ -10,8 +10,9 @@ from foveal.teachers.task_network import task_of
 
 SPARSE_WEIGHT = {"occlusion_edge": 4.0, "texture_edge": 3.0, "keypoints": 6.0}
 """What a pixel that is wholly edge, or key point, counts against one that is none."""
-CURVED_WEIGHT = 2.0
-"""What a number of a curved place counts in the loss of curvature; most places are flat."""
+CURVED_WEIGHT = 20.0
+"""What a number of a curved place counts in the loss of curvature; most places are flat, and
+a network that weighs all alike answers flat everywhere."""
 TEMPERATURE = 2.0
 _LEAST = 1e-6
 

@@ -53,9 +53,12 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
     "reshading": (Measure("l1", False, _L1),),
     "occlusion_edge": (_F1,),
     "texture_edge": (_F1,),
-    "curvature": (Measure("l1", False, _L1),),
+    "curvature": (
+        Measure("balanced_l1", False, "mean absolute error of curved and of flat places, averaged"),
+        Measure("l1", False, _L1),
+    ),
     "keypoints": (_F1,),
-    "object_count": (_TOP1, Measure("mae", False, "mean absolute error, objects")),
+    "object_count": (Measure("mae", False, "mean absolute error, objects"), _TOP1),
 }
 """The measures of each task; the first is the task's score."""
 HIGHER_IS_BETTER = {task: measures[0].higher_is_better for task, measures in MEASURES.items()}
@@ -109,6 +112,9 @@ def sums(
         values = [(found - true).abs() / true, torch.maximum(found / true, true / found) < _DELTA]
     else:
         values = [(prediction - target).abs().mean(1)]
+        if task == "curvature":
+            curved = target.amax(1) > 0
+            values += [values[0] * curved, curved]
     values.append(torch.ones_like(mask))
     return torch.stack([(v.double() * mask).sum((1, 2)) for v in values], 1)
 
@@ -116,11 +122,12 @@ def sums(
 def score(task: str, kept: Float[Tensor, "n k"], measure: str | None = None) -> float:
     """Return a task's score over all images whose sums are given.
 
-    Top-1 of classes; mean intersection over union of a segmentation, over the classes that labels
-    or answers have; mean angle of normals, degrees; mean |error| / depth; mean absolute error of
-    reshading and curvature. Of edges and key points the F1 of pixels: a pixel of the answer is
-    right if a labeled one is it or one of its eight neighbors, a labeled one is found likewise, and
-    the threshold is the best one of `THRESHOLDS` for all images together.
+    Top-1 of the scene; mean absolute error of the count; mean intersection over union of a
+    segmentation, over the classes that labels or answers have; mean angle of normals, degrees; mean
+    |error| / depth; mean absolute error of reshading; of curvature the mean of that of curved and
+    of flat places. Of edges and key points the F1 of pixels: a pixel of the answer is right if a
+    labeled one is it or one of its eight neighbors, a labeled one is found likewise, and the
+    threshold is the best one of `THRESHOLDS` for all images together.
 
     Args:
         task: A name of `foveal.data.taskworld.TASKS`.
@@ -147,6 +154,9 @@ def score(task: str, kept: Float[Tensor, "n k"], measure: str | None = None) -> 
         return _of_confusion(total.view(known.channels, known.channels), name)
     if task in PRESENT:
         return _best_f1(total)
+    if name == "balanced_l1":
+        curved, flat = total[2].clamp_min(1), (total[-1] - total[2]).clamp_min(1)
+        return float((total[1] / curved + (total[0] - total[1]) / flat) / 2)
     place, count = (1, -1) if name in ("within_11_25", "delta1") else (0, -1)
     if known.kind == "class":
         place, count = (2 if name == "mae" else 0), 1
@@ -166,9 +176,10 @@ def best_constant(
 ) -> Float[Tensor, "1 *answer"]:
     """Return the answer that is best if it must be the same for every image.
 
-    The most frequent class, of the image or of each pixel; the median of each pixel (of log depth,
-    for depth); the mean normal of each pixel; of edges and key points the pixels that most often
-    are some, as many as give the best F1. Pixels that no image has take that of all pixels.
+    The most frequent class, of the image or of each pixel; the median count; the median of each
+    pixel (of log depth, for depth); the mean normal of each pixel; of edges and key points the
+    pixels that most often are some, as many as give the best F1. Pixels that no image has take that
+    of all pixels.
 
     Args:
         task: A name of `foveal.data.taskworld.TASKS`.
@@ -188,6 +199,8 @@ def best_constant(
     shape = tuple(target.shape)
     if target.ndim != sides or 0 in shape or (dense and shape[1] != known.channels):
         raise ShapeError(f"best_constant: target has shape {shape}, must be {wanted} for {task}")
+    if task == "object_count":
+        return _one_hot(target.median()[None], known.channels)
     if known.kind == "class":
         return _one_hot(target.bincount(minlength=known.channels).argmax()[None], known.channels)
     if mask is None:
@@ -274,7 +287,7 @@ def _width(task: str) -> int:
         return known.channels**2
     if task in PRESENT:
         return 3 * len(THRESHOLDS) + 1
-    return 3 if task in ("normal", "depth") else 2
+    return {"normal": 3, "depth": 3, "curvature": 4}.get(task, 2)
 
 
 def _confusion(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def test_every_task_has_measures() -> None:
     assert list(MEASURES) == list(TASKS)
     assert list(HIGHER_IS_BETTER) == list(TASKS)
     better = {t for t, higher in HIGHER_IS_BETTER.items() if higher}
-    assert set(TASKS) - better == {"normal", "depth", "reshading", "curvature"}
+    assert set(TASKS) - better == {"normal", "depth", "reshading", "curvature", "object_count"}
 
 
 def test_classes_by_hand() -> None:
@@ -124,7 +124,16 @@ def test_maps_by_hand(task) -> None:
     target[1] = 1.0
     mask = torch.ones(2, 2, 2, dtype=torch.bool)
     mask[1, 0] = False
-    assert score(task, sums(task, answer, target, mask)) == pytest.approx((4 * 0.25 + 2 * 0.5) / 6)
+    kept = sums(task, answer, target, mask)
+    assert score(task, kept, "l1") == pytest.approx((4 * 0.25 + 2 * 0.5) / 6)
+
+
+def test_curved_and_flat_places_count_alike() -> None:
+    answer = torch.full((1, 2, 1, 4), 0.5)
+    target = torch.zeros(1, 2, 1, 4)
+    target[0, 0, 0, 3] = 0.7
+    kept = sums("curvature", answer, target, torch.ones(1, 1, 4, dtype=torch.bool))
+    assert score("curvature", kept) == pytest.approx((0.5 + (0.2 + 0.5) / 2) / 2)
 
 
 @pytest.mark.parametrize("task", list(PRESENT))
@@ -200,7 +209,8 @@ def test_the_best_constant_of_classes_is_the_most_frequent() -> None:
     other = torch.tensor([4, 1, 1, 1])
     assert chance("scene", other, answer=best_constant("scene", target)) == 0.25
     counts = torch.tensor([2, 2, 5])
-    assert chance("object_count", counts) == pytest.approx(2 / 3)
+    assert chance("object_count", counts) == pytest.approx(1.0)
+    assert chance("object_count", counts, measure="top1") == pytest.approx(2 / 3)
     assert chance("object_count", counts, measure="mae") == 1
 
 
