@@ -169,6 +169,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "weights_bytes": args.out.stat().st_size,
         "model_id": model.model_id.hex(),
         "steps": log.steps,
+        "no_graph": log.no_graph,
         "seconds": time.perf_counter() - begin,
         "losses": log.rows,
         "validation": judge(model, teacher, val),

@@ -177,6 +177,7 @@ def make(
         "parameters": sum(p.numel() for p in model.parameters()),
         "scenes": len(next(iter(own.values()))),
         "steps": log.steps,
+        "no_graph": log.no_graph,
         "seconds": {"training": spent, "finalise": time.perf_counter() - begin - spent},
         "losses": log.rows,
     }

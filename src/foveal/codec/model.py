@@ -289,7 +289,8 @@ class FeatureCodec(nn.Module):
         names = [x.name for x in self.config.layers]
         columns = [names.index(parent) for parent in layer.parents]
         parents = [states[name] for name in layer.parents]
-        there = before[:, names.index(layer.name)][:, columns]
+        row = before[:, names.index(layer.name)]
+        there = torch.stack([row[:, i] for i in columns], dim=1)
         on = torch.stack([p[1].flatten(1).amax(1) > SILENT / 2 for p in parents], dim=1)
         there = there * on.to(there.dtype)
         decoded = [round_straight_through(p[0] * p[2]) / p[2] for p in parents]

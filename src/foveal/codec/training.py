@@ -165,7 +165,8 @@ def rate_task_loss(
     distortion = torch.zeros_like(weights[:, 0])
     for task in model.config.tasks:
         columns = [i for i, (_, name) in enumerate(model.pairs) if name == task]
-        w = weights[:, columns].amax(dim=1) if columns else weights.amax(dim=1)
+        own = [weights[:, i] for i in columns] or list(weights.unbind(1))
+        w = torch.stack(own).amax(dim=0)
         decoded, wanted = out.features[task].float(), features[task].float()
         gap = model.normalise(task, decoded) - model.normalise(task, wanted)
         mse = gap.square().flatten(1).mean(1)
@@ -193,6 +194,7 @@ class TrainLog:
     rows: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     steps: int = 0
+    no_graph: str = ""
 
 
 def train(

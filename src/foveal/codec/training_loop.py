@@ -62,6 +62,7 @@ class Loop:
         self.inputs: dict[str, Tensor] = {}
         self.quality = torch.zeros(options.batch, len(model.pairs), device=self.device)
         self.hard = False
+        self.no_graph = ""
         layers = len(model.config.layers)
         self.before: Tensor | None = None
         if model.config.conditional:
@@ -101,8 +102,14 @@ class Loop:
         torch.cuda.current_stream().wait_stream(stream)
         self.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step()
+        try:
+            with torch.cuda.graph(graph):
+                self._step()
+        except RuntimeError as error:  # an answer that waits for the GPU cannot be recorded
+            torch.cuda.synchronize()
+            self.no_graph = str(error).splitlines()[0]
+            self.optimizer.zero_grad(set_to_none=True)
+            return
         self.graph = graph
 
     def _load(self, step: int) -> None:
@@ -141,7 +148,7 @@ class Loop:
             self._load(step)
             if done >= 1 - o.hard and not self.hard:
                 self.hard, self.graph = True, None
-            if self.device.type == "cuda" and self.graph is None:
+            if self.device.type == "cuda" and self.graph is None and not self.no_graph:
                 self._capture()
             elif self.graph is not None:
                 self.graph.replay()
@@ -155,6 +162,7 @@ class Loop:
                 self._note(log, step, begin)
             if self.progress is not None:
                 self.progress(step, o.steps if o.minutes <= 0 else None)
+        log.no_graph = self.no_graph
         log.steps, log.seconds = step, self.spent + time.perf_counter() - begin
         with torch.no_grad():
             for value, average in zip(self.params, self.ema, strict=True):
