@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal.codec.prior.base import LEVEL_GAIN, clip_inward, round_straight_through
-from foveal.codec.prior.integers import FRACTION, doubles, fixed, fraction_bits, round_shift
+from foveal.codec.prior.integers import (
+    FRACTION,
+    convolve,
+    doubles,
+    fixed,
+    fraction_bits,
+    kernel_taps,
+    round_shift,
+)
 from foveal.errors import ArgumentError
 
 VALUE_BITS = 6
@@ -29,6 +37,8 @@ HIDDEN_LIMIT = 4095
 GAIN_BITS = 10
 RECIPROCAL_BITS = 16
 WEIGHT_BITS = 15
+CHUNK = 1 << 19
+"""Most input values in memory at a time, where one image does not have more."""
 _SCALE = 1 << VALUE_BITS
 
 Ints = NDArray[np.int64]
@@ -109,7 +119,7 @@ class IntegerContext:
 
     def __init__(self, parents: tuple[int, ...], arrays: Mapping[str, NDArray[Any]]) -> None:
         self.parents, self.arrays = parents, dict(arrays)
-        inputs = sum(parents) + len(parents)
+        inputs = self.inputs
         try:
             w0, b0 = self.arrays["weight0"], self.arrays["bias0"]
             w1, b1 = self.arrays["weight1"], self.arrays["bias1"]
@@ -128,14 +138,13 @@ class IntegerContext:
                 f"{b1.shape}, {shifts.shape}, must be of {inputs} inputs and an even number of "
                 "outputs; export the model again"
             )
-        self._weights = [
-            w0.reshape(hidden, -1).astype(np.float64),
-            w1.reshape(outputs, -1).astype(np.float64),
-        ]
-        self._biases = [b0.astype(np.int64)[:, None], b1.astype(np.int64)[:, None]]
+        self._taps = kernel_taps(w0)
+        self._last = w1.reshape(outputs, -1).astype(np.float64)
+        self._biases = [b0.astype(np.int64)[:, None, None], b1.astype(np.int64)[:, None]]
         self._shifts = [int(s) for s in shifts]
-        for weight, limit in zip(self._weights, (VALUE_LIMIT, HIDDEN_LIMIT), strict=True):
-            if float(np.abs(weight).sum(axis=1).max()) * limit >= 1 << 52:
+        for weight, limit in ((w0, VALUE_LIMIT), (w1, HIDDEN_LIMIT)):
+            sums = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1)
+            if int(sums.max()) * limit >= 1 << 52:
                 raise ArgumentError(
                     "IntegerContext: weights can sum to 2**52, must stay below; export again"
                 )
@@ -148,27 +157,39 @@ class IntegerContext:
             shape: Rows and columns.
         """
         images = next(len(v) for v in values if v is not None)
-        rows, columns = shape
-        x = np.zeros((images, sum(self.parents) + len(self.parents), rows + 2, columns + 2))
+        some = max(1, CHUNK // (self.inputs * shape[0] * shape[1]))
+        parts = [
+            self._run([None if v is None else v[i : i + some] for v in values], shape)
+            for i in range(0, images, some)
+        ]
+        levels, centers = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return levels, centers
+
+    def _run(self, values: list[Ints | None], shape: tuple[int, int]) -> tuple[Ints, Ints]:
+        images = next(len(v) for v in values if v is not None)
+        x = np.zeros((images, self.inputs, *shape), dtype=np.int64)
         start = 0
         for i, (value, channels) in enumerate(zip(values, self.parents, strict=True)):
             if value is not None:
-                x[:, start : start + channels, 1:-1, 1:-1] = value
-                x[:, sum(self.parents) + i, 1:-1, 1:-1] = _SCALE
+                x[:, start : start + channels] = value
+                x[:, sum(self.parents) + i] = _SCALE
             start += channels
-        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
-        patches = windows.transpose(0, 1, 4, 5, 2, 3).reshape(images, -1, rows * columns)
-        sums = (self._weights[0] @ patches).astype(np.int64) + self._biases[0]
+        sums = convolve(x, self._taps) + self._biases[0]
         hidden = round_shift(sums, self._shifts[0] + VALUE_BITS - HIDDEN_BITS)
-        hidden = np.clip(hidden, 0, HIDDEN_LIMIT).astype(np.float64)
-        sums = (self._weights[1] @ hidden).astype(np.int64) + self._biases[1]
+        hidden = np.clip(hidden, 0, HIDDEN_LIMIT).reshape(images, len(self._taps[0, 0]), -1)
+        sums = (self._last @ hidden.astype(np.float64)).astype(np.int64) + self._biases[1]
         half = sums.shape[1] // 2
         full = self._shifts[1] + HIDDEN_BITS
         levels = round_shift(sums[:, :half], full - FRACTION)
         centers = round_shift(sums[:, half:], full - VALUE_BITS)
         centers = np.clip(centers, -VALUE_LIMIT, VALUE_LIMIT)
-        size = (images, half, rows, columns)
+        size = (images, half, *shape)
         return levels.reshape(size), centers.reshape(size)
+
+    @property
+    def inputs(self) -> int:
+        """Planes that the first convolution reads."""
+        return sum(self.parents) + len(self.parents)
 
 
 def to_values(y: Ints, reciprocal: Ints) -> Ints:

@@ -19,10 +19,11 @@ from foveal.codec.entropy.vectorised import LaneDecoder, encode_lanes
 from foveal.codec.prior.base import index_of
 from foveal.codec.prior.integers import IntegerPrior
 from foveal.codec.rates import QUALITIES, log_gains
-from foveal.errors import BitstreamError
+from foveal.errors import BitstreamError, ShapeError
 
 LANES_FROM = 16
 LANES_MOST = 256
+LATENTS_MOST = 1 << 18
 MOST_ORDERED = 5
 
 Ints = NDArray[np.int64]
@@ -62,6 +63,19 @@ class IntegerLayer:
         """Return the shape of the latents of an image for features of `size`."""
         rows, columns = size or self.inputs
         return self.channels, -(-rows // self.stride), -(-columns // self.stride)
+
+    @property
+    def width(self) -> int:
+        """Most values per latent position that decoding holds in one array."""
+        inputs = 0 if self.context is None else self.context.inputs
+        return max(self.prior.config.widest, inputs)
+
+    def check_size(self, size: tuple[int, int] | None) -> None:
+        """Raise BitstreamError if the layer cannot have latents for features of `size`."""
+        try:
+            self.prior.config.check_size(f"decode: layer {self.name}", *self.shape(size)[1:])
+        except ShapeError as error:
+            raise BitstreamError(f"{error}; the payload is damaged or of another model") from error
 
     def indices(self, side: Ints, extra: Ints, shape: tuple[int, int, int]) -> Ints:
         """Return the table index of every latent, int64 [images, channels * rows * columns].
@@ -216,6 +230,24 @@ class IntegerModel:
         levels, centers = layer.context(values, layer.shape(size)[1:])
         return extra + levels, to_centers(centers, pick(layer.gain, split[number], np.max, 0))
 
+    def with_parents(self, container: Container, wanted: Sequence[int]) -> list[int]:
+        """Return `wanted` layers and those of the container that they were coded given.
+
+        Raises:
+            BitstreamError: a control byte is out of range.
+        """
+        orders, qualities = self.controls(container.controls)
+        on = [(part >= 0).any(axis=1) for part in self.split(qualities)]
+        out = list(wanted)
+        for number in out:  # grows while it is read
+            for parent in self.layers[number].parents:
+                if parent in container.layers and parent not in out:
+                    images = np.flatnonzero(on[parent])
+                    paths = {self.orders[i] for i in orders[images].tolist()}
+                    if any(path.index(parent) < path.index(number) for path in paths):
+                        out.append(parent)
+        return sorted(out)
+
     def decode(self, container: Container) -> dict[str, Ints]:
         """Return the latents of every layer that is there, int64 [images, channels, rows, columns].
 
@@ -228,12 +260,16 @@ class IntegerModel:
                 f"{len(self.layers)}; it belongs to another model"
             )
         orders, qualities = self.controls(container.controls)
+        for number in container.layers:
+            self.layers[number].check_size(container.size)
         images = len(container.streams)
+        elements = max((int(np.prod(x.shape(container.size))) for x in self.layers), default=1)
+        most = min(LANES_MOST, max(1, LATENTS_MOST // elements))
         out = {
             number: np.zeros((images, *self.layers[number].shape(container.size)), dtype=np.int64)
             for number in container.layers
         }
-        for rows in groups_of(orders, qualities):
+        for rows in groups_of(orders, qualities, most):
             known: dict[int, Ints] = {}
             for number in self.orders[int(orders[rows[0]])]:
                 if number not in out:
@@ -262,13 +298,13 @@ def pick(table: Ints, qualities: Ints, best: Callable[..., Ints], off: int) -> I
     return best(np.where(qualities[..., None] < 0, off, chosen), axis=1)
 
 
-def groups_of(orders: Ints, qualities: Ints) -> list[Ints]:
-    """Return images, up to `LANES_MOST` at once, that have one order and the same tasks on."""
+def groups_of(orders: Ints, qualities: Ints, most: int = LANES_MOST) -> list[Ints]:
+    """Return images, up to `most` at once, that have one order and the same tasks on."""
     on = (qualities >= 0).astype(np.int64)
     keys = np.concatenate([orders[:, None], on], axis=1)
     _, group = np.unique(keys, axis=0, return_inverse=True)
     out: list[Ints] = []
     for number in range(int(group.max()) + 1):
         rows = np.flatnonzero(group.reshape(-1) == number)
-        out += [rows[i : i + LANES_MOST] for i in range(0, len(rows), LANES_MOST)]
+        out += [rows[i : i + most] for i in range(0, len(rows), most)]
     return out

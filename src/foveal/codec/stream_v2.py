@@ -19,6 +19,8 @@ from foveal.errors import BitstreamError
 
 MAX_SYMBOLS = 1 << 22
 """Most latents of one payload unless told otherwise; each takes 8 bytes to decode."""
+IMAGE_PART = 16
+"""One image of another size than the model's may have this part of them in a layer."""
 
 
 def load(
@@ -75,6 +77,15 @@ def _open(model: FeatureCodec, payload: bytes, max_symbols: int) -> Container:
             f"decode: payload claims {symbols} latents, must be at most {max_symbols}; it is "
             "damaged, or raise max_symbols"
         )
+    for layer in integers.layers if container.size else ():
+        _, rows, columns = layer.shape(container.size)
+        values = layer.width * rows * columns
+        if values > max_symbols // IMAGE_PART:
+            raise BitstreamError(
+                f"decode: payload has features of size {container.size}, {values} values of a "
+                f"layer, must be at most {max_symbols // IMAGE_PART}; it is damaged, or raise "
+                "max_symbols"
+            )
     return container
 
 
@@ -133,6 +144,8 @@ def decode(
 def extract(model: FeatureCodec, payload: bytes, *, tasks: Sequence[str]) -> bytes:
     """Return a smaller payload with only the layers that some tasks need; nothing is coded again.
 
+    Layers that these were coded given stay too.
+
     Raises:
         ArgumentError: the model has no such task, or the payload lacks one of its layers.
         BitstreamError: the payload is damaged or of another model.
@@ -140,7 +153,7 @@ def extract(model: FeatureCodec, payload: bytes, *, tasks: Sequence[str]) -> byt
     container = _open(model, payload, 1 << 62)
     wanted = wanted_layers(model, check_tasks(model, tasks, "extract"))
     numbers = [model.config.layers.index(layer) for layer in wanted]
-    return pack(container.keep(numbers))
+    return pack(container.keep(model.integers.with_parents(container, numbers)))
 
 
 def split(payload: bytes) -> list[bytes]:

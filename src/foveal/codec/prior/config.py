@@ -98,15 +98,26 @@ class PriorConfig:
         return cls(**{name: values[name] for name in names})
 
     @property
+    def widest(self) -> int:
+        """Most values per position that the decoder holds in one array."""
+        return {
+            "codebook-local": max(self.channels, self.codewords),
+            "spatial": max(self.channels, self.hidden, self.side),
+        }.get(self.kind, self.channels)
+
+    @property
     def _per_position(self) -> int:
         """Numbers per position that a codebook or the decoder's largest array holds."""
-        return {
+        words = {
             "codebook-global": self.channels * self.codewords,
             "codebook-vq": self.channels * (self.codewords if self.tied else 1),
-            "codebook-local": max(self.channels, self.codewords),
-            "factorized": self.channels,
-            "spatial": max(self.channels, 9 * self.hidden, 9 * self.side),
-        }[self.kind]
+        }
+        return words.get(self.kind, self.widest)
+
+    @property
+    def most_positions(self) -> int:
+        """Most positions that latents can have."""
+        return MAX_ELEMENTS // self._per_position
 
     @property
     def any_size(self) -> bool:
@@ -122,7 +133,7 @@ class PriorConfig:
                 f"{name}: latent has size {height}x{width}, must be {self.height}x{self.width}, "
                 f"to which a {self.kind} prior is tied; resize the input or take codebook-local"
             )
-        most = MAX_ELEMENTS // self._per_position
+        most = self.most_positions
         if height < 1 or width < 1 or height * width > most:
             raise ShapeError(
                 f"{name}: latent has size {height}x{width}, must have 1..{most} positions; "

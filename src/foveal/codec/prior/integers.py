@@ -30,6 +30,32 @@ def round_shift(x: NDArray[Any], shift: int) -> NDArray[Any]:
     return (x + ((1 << shift) >> 1)) >> shift
 
 
+def convolve(x: NDArray[np.int64], taps: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Convolve [b, in, h, w] with 3x3 kernels, zeros beyond the border; [b, out, h, w].
+
+    The products run in fp64, which is exact where no sum can reach 2**53. They run tap by tap, so
+    that nothing of nine times the input's size is held.
+
+    Args:
+        x: Integers.
+        taps: What `kernel_taps` makes of the kernels.
+    """
+    images, channels, rows, columns = x.shape
+    padded = np.zeros((images, channels, rows + 2, columns + 2))
+    padded[:, :, 1:-1, 1:-1] = x
+    out = np.zeros((images, taps.shape[2], rows * columns))
+    for i in range(3):
+        for j in range(3):
+            part = padded[:, :, i : i + rows, j : j + columns]
+            out += taps[i, j] @ part.reshape(images, channels, -1)
+    return out.reshape(images, -1, rows, columns).astype(np.int64)
+
+
+def kernel_taps(weight: NDArray[Any]) -> NDArray[np.float64]:
+    """Return kernels [out, in, 3, 3] as fp64 matrices [3, 3, out, in]."""
+    return np.ascontiguousarray(weight.transpose(2, 3, 0, 1), dtype=np.float64)
+
+
 def fixed(x: Tensor | NDArray[np.float64], bits: int, dtype: str) -> NDArray[Any]:
     """Return x * 2**bits, rounded and saturated, as `dtype`."""
     values = doubles(x) if isinstance(x, Tensor) else x

@@ -35,9 +35,11 @@ from foveal.codec.prior.integers import (
     SIDE_LIMIT,
     IntegerPrior,
     Layout,
+    convolve,
     doubles,
     fixed,
     fraction_bits,
+    kernel_taps,
     round_shift,
 )
 
@@ -48,7 +50,7 @@ OUT_BITS = (ACTIVATION_BITS, ACTIVATION_BITS, FRACTION)
 LEAST_BITS = (ACTIVATION_BITS, 0, 0)
 MOST_BITS = 15
 LAYERS = 3
-CHUNK = 1 << 22
+CHUNK = 1 << 19
 """Most values in memory at a time, where one image does not have more."""
 
 
@@ -171,12 +173,12 @@ class IntegerSpatial(IntegerPrior):
             limit = ACTIVATION_LIMIT if i else SIDE_LIMIT
             reach = limit * np.abs(weight.astype(np.int64)).sum(axis=1) + np.abs(bias)
             self._below(f"weight{i}", int(reach.max()) + (1 << MOST_BITS), 1 << 53)
-            self._weights.append(weight.astype(np.float64))
-            self._biases.append(bias[:, None])
+            self._weights.append(kernel_taps(self.arrays[f"weight{i}"]))
+            self._biases.append(bias[:, None, None])
             self._shifts.append(bits + IN_BITS[i] - OUT_BITS[i])
 
     def _levels(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
-        values = 9 * max(self.config.hidden, self.config.side) * height * width
+        values = self.config.widest * height * width
         some = max(1, CHUNK // values)
         parts = [self._run(side[i : i + some], height, width) for i in range(0, len(side), some)]
         empty = np.zeros((0, self.config.channels, height, width), dtype=np.int64)
@@ -189,12 +191,7 @@ class IntegerSpatial(IntegerPrior):
         for i, (rows, columns) in enumerate(steps):
             if x.shape[2:] != (rows, columns):
                 x = x.repeat(2, axis=2).repeat(2, axis=3)[:, :, :rows, :columns]
-            padded = np.zeros((images, x.shape[1], rows + 2, columns + 2))
-            padded[:, :, 1:-1, 1:-1] = x
-            windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
-            patches = windows.transpose(0, 1, 4, 5, 2, 3).reshape(images, -1, rows * columns)
-            sums = (self._weights[i] @ patches).astype(np.int64) + self._biases[i]
-            x = round_shift(sums, self._shifts[i]).reshape(images, -1, rows, columns)
+            x = round_shift(convolve(x, self._weights[i]) + self._biases[i], self._shifts[i])
             if i < LAYERS - 1:
                 x = np.clip(x, 0, ACTIVATION_LIMIT)
         return x
