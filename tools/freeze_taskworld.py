@@ -86,7 +86,8 @@ def freeze() -> None:
     (folder / "fingerprints.json").write_text(json.dumps(frozen, indent=2) + "\n")
     for split in ("val", "shift"):
         labels = taskworld.render([taskworld.sample(i, split) for i in range(GOLDEN)], SMALL)
-        np.savez_compressed(folder / f"{split}.npz", **eight_bit(labels))
+        small = eight_bit(labels)
+        np.savez_compressed(folder / f"{split}.npz", allow_pickle=False, **small)
 
 
 def eight_bit(labels: taskworld.Labels) -> dict[str, NDArray[np.uint8]]:

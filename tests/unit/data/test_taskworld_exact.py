@@ -22,6 +22,7 @@ from foveal.data.taskworld.world import (
     Scene,
     Solid,
 )  # fmt: skip
+from foveal.errors import ArgumentError
 
 SIZE, FOV = 64, math.radians(60)
 
@@ -254,6 +255,29 @@ def test_lengths_ranges_and_reshading_of_drawn_scenes():
     for i, one in enumerate(scenes):
         assert int(labels.scene_class[i]) == one.scene_class
         assert int(labels.object_count[i]) <= taskworld.MAX_COUNT
+
+
+def test_scenes_that_cannot_be_drawn_are_named():
+    good = scene(solid(BOX, (0.0, 5.0, 0.0), (1.0, 1.0, 1.0)))
+    (box,), (grey, sky), nan = good.solids, good.materials, float("nan")
+    for text, change in (
+        ("solids is empty, must hold one at least", {"solids": ()}),
+        ("sky is 2, must be one of 2 materials", {"sky": 2}),
+        ("camera has NaN or infinity", {"camera": good.camera._replace(yaw=nan)}),
+        ("camera.fov is 4.0, must be in", {"camera": good.camera._replace(fov=4.0)}),
+        ("light has NaN or infinity", {"light": good.light._replace(place=(nan, 0.0, 1.0))}),
+        ("solids.0. has NaN", {"solids": (box._replace(center=(math.inf, 0.0, 0.0)),)}),
+        ("solids.0..half is .0.0, 1", {"solids": (box._replace(half=(0.0, 1.0, 1.0)),)}),
+        ("solids.0..half is .1.0, 1.0, 0", {"solids": (box._replace(half=(1.0, 1.0, 0.0)),)}),
+        ("solids.0..kind is 3, must be from 0 to 2", {"solids": (box._replace(kind=3),)}),
+        ("solids.0..label is 12, must be", {"solids": (box._replace(label=12),)}),
+        ("solids.0..thing is 16, must be from -1", {"solids": (box._replace(thing=16),)}),
+        ("solids.0..material is 2, must be", {"solids": (box._replace(material=2),)}),
+        ("materials.0. has NaN", {"materials": (grey._replace(grain=nan), sky)}),
+        ("materials.0..cell is .0.0, 1", {"materials": (grey._replace(cell=(0.0, 1.0)), sky)}),
+    ):
+        with pytest.raises(ArgumentError, match=f"Scene: {text}"):
+            replace(good, **change)
 
 
 def test_memory_is_bounded_by_drawing_in_parts(monkeypatch):

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
+from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.data.taskworld.world import BOX, CYLINDER, Scene
+from foveal.data.taskworld.world import BOX, CYLINDER, Camera, Scene
 
 TILES = 16
 """Tiles along a side of a picture."""
@@ -58,9 +59,8 @@ class Packed:
         )  # fmt: skip
 
 
-def view_of(scene: Scene) -> np.ndarray:
+def view_of(camera: Camera) -> NDArray[np.float64]:
     """Rows are the camera's right, down and ahead in the world."""
-    camera = scene.camera
     cy, sy = np.cos(camera.yaw), np.sin(camera.yaw)
     cp, sp = np.cos(camera.pitch), np.sin(camera.pitch)
     cr, sr = np.cos(camera.roll), np.sin(camera.roll)
@@ -115,7 +115,7 @@ def pack(scenes: Sequence[Scene], device: torch.device) -> Packed:
         return torch.from_numpy(np.ascontiguousarray(x)).to(dtype).to(device)
 
     return Packed(
-        send(table), boxes, send(np.stack([view_of(s) for s in scenes])),
+        send(table), boxes, send(np.stack([view_of(s.camera) for s in scenes])),
         send([np.tan(s.camera.fov / 2) for s in scenes]), send(np.array(materials).T),
         send(first, torch.int64), send([s.sky for s in scenes], torch.int64), send(lights),
     )  # fmt: skip
@@ -146,7 +146,7 @@ def rays(world: Packed, size: int) -> Maps:
     return out[0], out[1], out[2]
 
 
-def whole(x: Float[Tensor, "n r"], size: int) -> Float[Tensor, "b k s s"]:
+def whole(x: Shaped[Tensor, "n r"], size: int) -> Shaped[Tensor, "b k s s"]:
     """Put tiles together to pictures; k is rays a pixel."""
     q = size // TILES
     x = x.reshape(-1, TILES, TILES, x.shape[1] // q**2, q, q)

@@ -314,7 +314,8 @@ def corners(scenes: Sequence[Scene]) -> Float[Tensor, "b k 3"]:
     table = np.full((len(rows), longest, 3), np.nan)
     for i, (row, scene) in enumerate(zip(rows, scenes, strict=True)):
         if row:
-            table[i, : len(row)] = np.subtract(row, scene.camera.position) @ cast.view_of(scene).T
+            view = cast.view_of(scene.camera)
+            table[i, : len(row)] = np.subtract(row, scene.camera.position) @ view.T
     return torch.from_numpy(table).float()
 
 

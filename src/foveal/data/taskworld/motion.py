@@ -42,6 +42,26 @@ class Clip:
     pivots: tuple[tuple[float, float], ...]
     poses: tuple[tuple[Pose, ...], ...]
 
+    def __post_init__(self) -> None:
+        """Check that the parts fit."""
+        if not self.cameras:
+            raise ArgumentError("Clip: cameras is empty, must hold one a frame")
+        if len(self.poses) != len(self.cameras):
+            raise ArgumentError(
+                f"Clip: poses has {len(self.poses)} frames, must have {len(self.cameras)} as "
+                "cameras do"
+            )
+        things = max(s.thing for s in self.scene.solids) + 1
+        if not things <= len(self.pivots) <= MAX_COUNT:
+            raise ArgumentError(
+                f"Clip: pivots has {len(self.pivots)}, must have one for each of {things} things"
+            )
+        for i, row in enumerate(self.poses):
+            if len(row) != len(self.pivots):
+                raise ArgumentError(
+                    f"Clip: poses[{i}] has {len(row)}, must have {len(self.pivots)} as pivots do"
+                )
+
     def __len__(self) -> int:
         """Count the frames."""
         return len(self.cameras)
@@ -265,7 +285,7 @@ def _flow(
     tangent = math.tan(start.fov / 2)
     steps = ((torch.arange(size, device=device) + 0.5) * (2 / size) - 1).double() * tangent
     points = torch.stack([steps * z, steps[:, None] * z, z])
-    view = torch.from_numpy(cast.view_of(clip.at(now))).to(device)
+    view = torch.from_numpy(cast.view_of(start)).to(device)
     world = torch.einsum("ij,ihw->jhw", view, points)
     world = world + torch.tensor(start.position, dtype=torch.float64, device=device)[:, None, None]
     # Of each thing: the turn and the way from one pose to the next; the last row is what stands.
@@ -293,7 +313,7 @@ def _flow(
         world[2] + move[6],
     ])  # fmt: skip
     eye = torch.tensor(end.position, dtype=torch.float64, device=device)[:, None, None]
-    ahead = torch.from_numpy(cast.view_of(clip.at(then))).to(device)
+    ahead = torch.from_numpy(cast.view_of(end)).to(device)
     seen = torch.einsum("ij,jhw->ihw", ahead, moved - eye)
     depth = seen[2].clamp_min(1e-3)
     scale = size / 2 / math.tan(end.fov / 2)

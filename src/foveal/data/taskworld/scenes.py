@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import astuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foveal.data.taskworld import paints
 from foveal.data.taskworld.build import Build
@@ -141,24 +142,12 @@ def _choose(dice: Dice, b: Build, views: list[View], height: float, inside: bool
     return best
 
 
-def look(solids: list[Solid], camera: Camera) -> tuple[np.ndarray, int]:
+def look(solids: list[Solid], camera: Camera) -> tuple[NDArray[np.float64], int]:
     """Depths of a few rays, and how many things they meet; 0 where the camera is in a solid."""
     steps = (np.arange(_GRID) + 0.5) * (2 / _GRID) - 1
-    frame = Scene(
-        VERSION,
-        "train",
-        0,
-        0,
-        0,
-        camera,
-        Light((0, 0, 1), True, (0, 0, 0), (0, 0, 0), 0, 0),
-        (),
-        (),
-        0,
-    )
     slope = np.tan(camera.fov / 2)
     x, y = np.meshgrid(steps * slope, steps * slope)
-    d = np.stack([x.ravel(), y.ravel(), np.ones(_GRID**2)], -1) @ view_of(frame)
+    d = np.stack([x.ravel(), y.ravel(), np.ones(_GRID**2)], -1) @ view_of(camera)
     center = np.array([s.center for s in solids]) - np.array(camera.position)
     half = np.array([s.half for s in solids])
     yaw = np.array([s.yaw for s in solids])

@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from foveal.errors import ArgumentError
+
 VERSION = "taskworld-1"
 """The frozen world. Any change of what a seed shows is another version."""
 SPLITS = ("train", "val", "test", "shift")
@@ -133,7 +135,20 @@ class Light(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """A still scene; `sample` draws one. `materials[sky]` is what rays see that meet nothing."""
+    """A still scene; `sample` draws one, and one made by hand is drawn as well.
+
+    Args:
+        version: Of the world, `VERSION`.
+        split: Of `SPLITS`.
+        seed: That it was drawn with.
+        scene_class: Of `SCENES`.
+        layout: Which of its class, from 0 on; the last one is only in "shift".
+        camera: Where it is seen from.
+        light: What lights it.
+        solids: What is in it.
+        materials: What it is painted with.
+        sky: Which of the materials rays see that meet nothing.
+    """
 
     version: str
     split: str
@@ -145,6 +160,49 @@ class Scene:
     solids: tuple[Solid, ...]
     materials: tuple[Material, ...]
     sky: int
+
+    def __post_init__(self) -> None:
+        """Check what would be drawn wrongly and in silence."""
+        if not self.solids:
+            raise ArgumentError("Scene: solids is empty, must hold one at least; add a ground")
+        count = len(self.materials)
+        if not 0 <= self.sky < count:
+            raise ArgumentError(f"Scene: sky is {self.sky}, must be one of {count} materials")
+        for name, part in (("camera", self.camera), ("light", self.light)):
+            if not _finite(part):
+                raise ArgumentError(f"Scene: {name} has NaN or infinity, must be finite")
+        if not 0 < self.camera.fov < math.pi:
+            raise ArgumentError(f"Scene: camera.fov is {self.camera.fov}, must be in (0, pi)")
+        for i, solid in enumerate(self.solids):
+            if not _finite((*solid.center, solid.yaw, *solid.half)):
+                raise ArgumentError(f"Scene: solids[{i}] has NaN or infinity, must be finite")
+            if min(solid.half[:2]) <= 0 or solid.half[2] < (solid.kind != CAPSULE) * 1e-9:
+                raise ArgumentError(
+                    f"Scene: solids[{i}].half is {solid.half}, must be > 0 (0 is allowed for the "
+                    "length of a capsule: a ball)"
+                )
+            for name, value, low, end in (
+                ("kind", solid.kind, 0, 3), ("label", solid.label, 0, len(CLASSES)),
+                ("thing", solid.thing, -1, MAX_COUNT), ("material", solid.material, 0, count),
+            ):  # fmt: skip
+                if not low <= value < end:
+                    raise ArgumentError(
+                        f"Scene: solids[{i}].{name} is {value}, must be from {low} to {end - 1}"
+                    )
+        for i, material in enumerate(self.materials):
+            if not _finite(material):
+                raise ArgumentError(f"Scene: materials[{i}] has NaN or infinity, must be finite")
+            if min(material.cell) <= 0:
+                raise ArgumentError(
+                    f"Scene: materials[{i}].cell is {material.cell}, must be > 0; "
+                    "(1, 1) without a joint shows no cells"
+                )
+
+
+def _finite(x: object) -> bool:
+    if isinstance(x, tuple):
+        return all(map(_finite, x))
+    return not isinstance(x, float) or math.isfinite(x)
 
 
 class Dice:
