@@ -9,7 +9,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from foveal.codec.evaluate.track import Cut, Sums, Track, TrackTask
-from foveal.data.taskworld import SPLITS, render, sample, targets
+from foveal.data.taskworld import SPLITS, TASKS, render, sample, targets
 from foveal.errors import ArgumentError
 from foveal.teachers import task_scores
 from foveal.teachers.task_network import SIZE, TaskBank
@@ -122,6 +122,7 @@ def taskworld_track(
                 digest,
             ),
             fingerprint=digest,
+            classes=TASKS[name].channels if TASKS[name].kind == "class" else 0,
         )
     return Track(
         name=f"taskworld-{split}",

@@ -49,6 +49,7 @@ class TrackTask:
         truth: What an answer is compared with.
         cut: Where the network is cut; None if only images can be coded.
         fingerprint: Changes with the recogniser and the truth.
+        classes: Number of classes if the answer is logits [b, classes] of one class; else 0.
     """
 
     name: str
@@ -60,6 +61,7 @@ class TrackTask:
     truth: str
     cut: Cut | None = None
     fingerprint: str = ""
+    classes: int = 0
 
     @property
     def measure(self) -> str:
@@ -199,3 +201,38 @@ def features_of(
             "take another task"
         )
     return torch.cat([cut.encode(track.batch(x, device)).cpu() for x in track.chunks(batch)])
+
+
+@torch.no_grad()
+def judge_features(
+    track: Track,
+    features: Mapping[str, Tensor],
+    *,
+    device: str | torch.device = "cpu",
+    batch: int = 64,
+) -> dict[str, Sums]:
+    """Return the sums of tasks whose features, coded or not, are given for all images.
+
+    Raises:
+        ArgumentError: a task is not cut, or there is none of that name.
+        ShapeError: features of another number of images.
+    """
+    out: dict[str, Sums] = {}
+    for name, x in features.items():
+        task = track.tasks.get(name)
+        if task is None or task.cut is None:
+            raise ArgumentError(
+                f"judge_features: features has {name!r}, must be of a task of {track.name} that is "
+                f"cut: {[k for k, v in track.tasks.items() if v.cut is not None]}"
+            )
+        if len(x) != len(track):
+            raise ShapeError(
+                f"judge_features: features of {name} has {len(x)} images, must have the "
+                f"{len(track)} of {track.name}"
+            )
+        rows: list[Tensor] = []
+        for i in range(0, len(x), batch):
+            items = range(i, min(i + batch, len(x)))
+            rows.append(task.sums(task.cut.answer(x[i : i + batch].to(device)), items))
+        out[name] = torch.cat(rows).double().cpu().numpy()
+    return out
