@@ -31,7 +31,7 @@ from foveal.codec.config import Source
 from foveal.codec.model import FeatureCodec
 from foveal.codec.stream_v2 import decode, encode
 from foveal.codec.stream_v2 import split as split_images
-from foveal.codec.training import Objective, TrainOptions, train
+from foveal.codec.training import ANSWER, Objective, TrainOptions, train
 from foveal.data import taskworld
 from foveal.teachers.task_losses import distillation_loss
 from foveal.teachers.task_network import TaskBank, TaskNetwork
@@ -91,7 +91,22 @@ def objectives(
         with torch.no_grad():
             mean = sample.mean(0, keepdim=True).expand_as(sample)
             unit = float(distance(answer(mean), answer(sample)).mean())
-        out[task] = Objective(answer, distance, unit=max(unit, 1e-6))
+        weight = WEIGHTS.get(task, 1.0)
+        out[task] = Objective(answer, distance, unit=max(unit, 1e-6), weight=weight)
+    return out
+
+
+WEIGHTS = {"segmentation": 2.0, "scene": 0.5}
+"""Of tasks in the loss: the least of all retentions is to be high too."""
+
+
+@torch.no_grad()
+def answered(features: dict[str, Tensor], objectives: dict[str, Objective]) -> dict[str, Tensor]:
+    """Return the networks' answers to all features, fp16, so that no step works them out again."""
+    out: dict[str, Tensor] = {}
+    for task, objective in objectives.items():
+        parts = [objective.answer(x.float()).half() for x in features[task].split(128)]
+        out[f"{ANSWER}{task}"] = torch.cat(parts)
     return out
 
 
@@ -163,7 +178,8 @@ def make(
     model.start({name: value[:1024].float() for name, value in own.items()})
     options = options_of(job, args)
     begin = time.perf_counter()
-    log = train(model, batches_of(own), objectives(bank, own, job.tasks), options)
+    aims = objectives(bank, own, job.tasks)
+    log = train(model, batches_of(own | answered(own, aims)), aims, options)
     spent = time.perf_counter() - begin
     counted = {name: value[-args.counted :].float() for name, value in own.items()}
     model.finalise(counted)
@@ -211,7 +227,7 @@ def options_of(job: Job, args: argparse.Namespace) -> TrainOptions:
         "lowest": 2000.0,
         "highest": 200000.0,
         "alpha": 0.02,
-        "batch": 64,
+        "batch": 32,
     }
     return TrainOptions(**{**base, **own})
 
