@@ -8,6 +8,7 @@ coded and a decoder needs no floating-point arithmetic.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,13 +89,13 @@ class FrequencyTables:
         return out
 
     @cached_property
-    def lookup(self) -> NDArray[np.uint16]:
+    def lookup(self) -> NDArray[np.unsignedinteger[Any]]:
         """Entry index of each of the 2**16 slots of each table (built from integers on demand)."""
-        rows = [
-            np.repeat(np.arange(s, dtype=np.uint16), self.frequencies[o : o + s])
-            for o, s in zip(self._offsets[:-1], self.sizes, strict=True)
-        ]
-        return np.stack(rows)
+        small = np.uint8 if int(self.sizes.max()) <= 1 << 8 else np.uint16
+        out = np.empty((len(self), TOTAL), dtype=small)
+        for row, o, s in zip(out, self._offsets[:-1], self.sizes, strict=True):
+            row[:] = np.repeat(np.arange(s, dtype=small), self.frequencies[o : o + s])
+        return out
 
     @property
     def offsets(self) -> NDArray[np.int64]:
