@@ -9,6 +9,7 @@ import typer
 
 from foveal import __version__
 from foveal._core.files import write_json
+from foveal.cli.bench_codec import CodecOptions, bench_codec
 from foveal.cli.bench_lowlight import LowlightOptions, bench_lowlight
 from foveal.cli.common import Json, Options, emit, parse_options, path_option
 from foveal.errors import ArgumentError
@@ -32,18 +33,31 @@ class AttentionOptions:
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(help='"attention" or "lowlight".')],
+    suite: Annotated[str, typer.Argument(help='"attention", "codec" or "lowlight".')],
     option: Options = None,
     out: Annotated[Path | None, path_option("--out", "Write the table as JSON here.")] = None,
     as_json: Json = False,
+    track: Annotated[list[str] | None, typer.Option(help="codec: a track; again for more.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="codec: a learned codec.")] = None,
+    anchors: Annotated[list[str] | None, typer.Option(help="codec: a pixel codec.")] = None,
+    images: Annotated[int | None, typer.Option(help="codec: images a track, at most.")] = None,
+    resume: Annotated[Path | None, path_option("--resume", "codec: where points are kept.")] = None,
 ) -> None:
-    """Measure attention under the same masks, or what a recogniser sees in the dark."""
+    """Measure attention under the same masks, codecs for machines, or what is seen in the dark."""
+    lists = {"track": track, "model": model, "anchors": anchors}
+    given = {name: ",".join(x) for name, x in lists.items() if x}
+    given |= {"images": str(images)} if images is not None else {}
+    given |= {"resume": str(resume)} if resume is not None else {}
+    option = [*(option or []), *(f"{name}={text}" for name, text in given.items())]
+    if suite == "codec":
+        emit(bench_codec(parse_options(CodecOptions, option), out, as_json), as_json, [])
+        return
     if suite == "lowlight":
         emit(bench_lowlight(parse_options(LowlightOptions, option), out, as_json), as_json, [])
         return
     if suite != "attention":
         raise ArgumentError(
-            f'bench: suite is {suite!r}, must be "attention" or "lowlight"; pick one'
+            f'bench: suite is {suite!r}, must be "attention", "codec" or "lowlight"; pick one'
         )
     options = parse_options(AttentionOptions, option)
     import torch

@@ -93,14 +93,14 @@ class Resamples:
         self.weights: Float[ndarray, "b n"] = np.concatenate([ones, counts[:, index]])
         """The first row is all images once."""
         self._kept: dict[tuple[int, tuple[str, ...], str], ndarray] = {}
-        self._points: list[Point] = []  # so that no id is used twice
+        self._points: list[Point] = []  # so that no id comes twice
 
     def retention(
         self, point: Point, tasks: Sequence[str] | None = None, rule: Rule = "mean"
     ) -> Float[ndarray, "b"]:
         """Return the retention of a point in every resample; the first is of all images."""
         names = tuple(self.scale.tasks if tasks is None else tasks)
-        key = (id(point), names, rule)
+        key = (id(point.sums), names, rule)
         if key not in self._kept:
             self._points.append(point)
             self._kept[key] = combined(self.scale, point, names, rule, self.weights)

@@ -1,8 +1,5 @@
 """Pixel codecs over a track: encoders in processes, recognisers on a device, rung by rung."""
 
-import hashlib
-import io
-import json
 import multiprocessing
 import tempfile
 import time
@@ -11,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +15,10 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from foveal._core.files import ensure_dir, write_bytes
 from foveal.codec.evaluate import pixel_anchors
 from foveal.codec.evaluate.pixel_anchors import SETTINGS, Rung, encode_pixels, why_missing
 from foveal.codec.evaluate.points import Point
+from foveal.codec.evaluate.store import folder_of, read_points, write_points
 from foveal.codec.evaluate.track import Track, judge, to_tensor
 from foveal.errors import ArgumentError
 
@@ -84,11 +80,12 @@ def sweep(
         if reason is not None:
             out.skipped[codec] = reason
     wanted = [rung for rung in dict.fromkeys(rungs) if rung.codec not in out.skipped]
-    where = None if folder is None else _folder(Path(folder), track)
+    about = [SETTINGS, pixel_anchors.versions()]
+    where = None if folder is None else folder_of(Path(folder), track, about)
     found: dict[Rung, Point] = {}
     for rung in wanted:
         if where is not None and (where / f"{rung.key}.npz").exists():
-            found[rung] = _read(where / f"{rung.key}.npz", rung)
+            found[rung] = read_points(where / f"{rung.key}.npz")[0]
     out.read = len(found)
     left = [rung for rung in wanted if rung not in found]
     done = len(found)
@@ -103,7 +100,7 @@ def sweep(
         if len(parts[rung]) == len(chunks):
             found[rung] = _joined(rung, parts.pop(rung))
             if where is not None:
-                _write(where / f"{rung.key}.npz", found[rung])
+                write_points(where / f"{rung.key}.npz", [found[rung]])
             done += 1
             if progress is not None:
                 progress(done, len(wanted))
@@ -119,31 +116,8 @@ def _joined(rung: Rung, parts: list[tuple[Coded, dict[str, Tensor]]]) -> Point:
         name: torch.cat([rows[name] for _, rows in parts]).double().cpu().numpy()
         for name in parts[0][1]
     }
-    return Point(rung.codec, _settings(rung), payload, np.zeros_like(size), size - payload, sums)
-
-
-def _settings(rung: Rung) -> dict[str, Any]:
-    return {"quality": rung.quality, "scale": rung.scale}
-
-
-def _folder(folder: Path, track: Track) -> Path:
-    what = json.dumps([track.fingerprint(), SETTINGS, pixel_anchors.versions()], sort_keys=True)
-    digest = hashlib.sha256(what.encode()).hexdigest()[:12]
-    return ensure_dir(folder / f"{track.name}-{digest}")
-
-
-def _write(path: Path, point: Point) -> None:
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {f"sums.{name}": x for name, x in point.sums.items()}
-    np.savez_compressed(buffer, payload=point.payload, container=point.container, **arrays)
-    write_bytes(path, buffer.getvalue())
-
-
-def _read(path: Path, rung: Rung) -> Point:
-    with np.load(path, allow_pickle=False) as file:
-        sums = {name[5:]: file[name] for name in file.files if name.startswith("sums.")}
-        payload, container = file["payload"], file["container"]
-    return Point(rung.codec, _settings(rung), payload, np.zeros_like(payload), container, sums)
+    settings = {"quality": float(rung.quality), "scale": float(rung.scale)}
+    return Point(rung.codec, settings, payload, np.zeros_like(size), size - payload, sums)
 
 
 # Encoders.
