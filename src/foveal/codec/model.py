@@ -12,7 +12,7 @@ the papers' full text is not known to us.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +360,28 @@ class FeatureCodec(nn.Module):
             batch = {k: v[i : i + 256].to(self.device).float() for k, v in features.items()}
             parts.append(self.analyse(layer, batch))
         return torch.cat(parts)
+
+    @torch.no_grad()
+    def extend(self, source: Source, head: Head, features: Tensor) -> None:
+        """Add a head for another task; streams and their id stay.
+
+        Args:
+            source: What its features are.
+            head: The head, marked `external`.
+            features: Training features that its normalisation is fitted to.
+        """
+        config = replace(
+            self.config,
+            sources=(*self.config.sources, source),
+            heads=(*self.config.heads, head),
+        )
+        scale = _Scale(source.channels).to(self.device)
+        mean, std = mean_and_std(to_map(features.float(), source))
+        scale.mean.copy_(mean.half().float())
+        scale.std.copy_(std.half().float())
+        self.config = config
+        self.scales[source.name] = scale
+        self.heads[head.name] = _synthesis(head, config).to(self.device)
 
     # Files.
 

@@ -144,6 +144,7 @@ def rate_task_loss(
     answers: float | Tensor = 1.0,
     hard: bool = False,
     before: Tensor | None = None,
+    tasks: tuple[str, ...] | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Return the loss of a batch and its detached parts, averaged over images.
 
@@ -156,16 +157,17 @@ def rate_task_loss(
         answers: Factor of beta, for a warm-up.
         hard: Rounded latents in the rate, instead of uniform noise.
         before: Which layers each layer may see; see `FeatureCodec.forward`.
+        tasks: Heads that count. Default: all.
     """
     on_gpu = quality.is_cuda and options.precision == "bf16"
     with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
-        out = model(features, quality, hard=hard, before=before)
+        out = model(features, quality, hard=hard, before=before, tasks=tasks)
     weights = weight_of(quality, options)
     parts: dict[str, Tensor] = {"bits": out.bits.detach().mean()}
     side = torch.stack(list(out.side_bits.values())).sum(0)
     parts["side_bits"] = side.detach().mean()
     distortion = torch.zeros_like(weights[:, 0])
-    for task in model.config.tasks:
+    for task in tasks or model.config.tasks:
         columns = [i for i, (_, name) in enumerate(model.pairs) if name == task]
         own = [weights[:, i] for i in columns] or list(weights.unbind(1))
         w = torch.stack(own).amax(dim=0)
@@ -207,6 +209,7 @@ def train(
     objectives: Mapping[str, Objective],
     options: TrainOptions | None = None,
     *,
+    tasks: tuple[str, ...] | None = None,
     trainable: Callable[[str], bool] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     checkpoint: str | Path | None = None,
@@ -218,6 +221,7 @@ def train(
         batches: (number of images, generator) -> features of all sources, on that device.
         objectives: What each task's features are for.
         options: Settings.
+        tasks: Heads that count. Default: all.
         trainable: Which parameters to train, by name. Default: all.
         progress: Called with steps done and in all.
         checkpoint: File (.safetensors) to write every 500 steps and to go on from.
@@ -230,4 +234,4 @@ def train(
     o = options or TrainOptions()
     from foveal.codec.training_loop import Loop
 
-    return Loop(model, batches, objectives, o, trainable, progress, checkpoint).run()
+    return Loop(model, batches, objectives, o, tasks, trainable, progress, checkpoint).run()

@@ -35,12 +35,13 @@ class Loop:
         batches: Callable[[int, torch.Generator], Batch],
         objectives: Mapping[str, Objective],
         options: TrainOptions,
+        tasks: tuple[str, ...] | None,
         trainable: Callable[[str], bool] | None,
         progress: Callable[[int, int | None], None] | None,
         checkpoint: str | Path | None,
     ) -> None:
         self.model, self.batches, self.objectives = model.train(), batches, objectives
-        self.options, self.progress = options, progress
+        self.options, self.progress, self.tasks = options, progress, tasks
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.device = model.device
         self.names: list[str] = []
@@ -83,6 +84,7 @@ class Loop:
             answers=self.answers,
             hard=self.hard,
             before=self.before,
+            tasks=self.tasks,
         )
         self.optimizer.zero_grad(set_to_none=self.graph is None)
         loss.backward()
