@@ -248,9 +248,12 @@ def run(args: argparse.Namespace) -> None:
             FeatureCodec.load(path).to(device) if path.exists() else make(job, args, bank, features)
         )
         begin = time.perf_counter()
-        found: dict[str, NDArray[Any]] = {"qualities": np.array(QUALITIES)}
+        found: dict[str, NDArray[Any]] = {"qualities": np.array(args.qualities)}
         for split, tensors in splits.items():
-            found |= {f"{split}/{k}": v for k, v in judge(model, bank, tensors).items()}
+            found |= {
+                f"{split}/{k}": v
+                for k, v in judge(model, bank, tensors, qualities=tuple(args.qualities)).items()
+            }
         np.savez_compressed(args.out / f"{job.name}.npz", **found)
         sys.stdout.write(f"{job.name}: judged in {time.perf_counter() - begin:.0f} s\n")
         sys.stdout.flush()
@@ -265,6 +268,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=Path, help="file of the networks; default: the packaged")
     parser.add_argument("--arch", default="residual")
     parser.add_argument("--splits", nargs="*", default=["val", "test"])
+    parser.add_argument("--qualities", nargs="+", type=int, default=list(QUALITIES))
     parser.add_argument("--steps", type=int, default=20000, help="where a job's minutes are 0")
     parser.add_argument("--counted", type=int, default=2048, help="scenes that tables count")
     parser.add_argument("--seed", type=int, default=0)
