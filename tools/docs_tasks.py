@@ -14,6 +14,7 @@ _NAMES = {
     "abs_rel": "error / depth",
     "delta1": "within 1.25 times",
     "l1": "mean absolute error",
+    "balanced_l1": "the same, curved and flat alike",
     "f1": "F1",
     "mae": "mean absolute error",
 }
@@ -47,7 +48,18 @@ def card(train: Any, table: Table) -> str:
         f"{train['seconds'] / 60:.1f} in all, on one {train['device']}, torch {train['torch']}, "
         f"seed {train['arguments']['seed']}, commit {train['commit'][:12] or 'unknown'}. Measured "
         f"on {scenes}. Channels that are zero on all of val: {dead} of "
-        f"{8 * len(train['results'])}."
+        f"{8 * len(train['results'])}.{again(train)}"
+    )
+
+
+def again(train: Any) -> str:
+    """Say which network was trained once more, and why."""
+    if "again" not in train:
+        return ""
+    run = train["again"]
+    return (
+        f" {run['network'].replace('/', ': ')} was trained once more by itself ({run['steps']} "
+        f"steps, {run['scenes']} scenes, commit {run['commit'][:12]}): {run['why']}."
     )
 
 

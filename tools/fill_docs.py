@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import docs_bench_lowlight
+import docs_codec
 import docs_gpu
 import docs_lowlight
 import docs_noise
@@ -20,23 +21,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (
     "README.md",
-    "docs/measured.md",
-    "docs/attention/sage.md",
-    "docs/attention/sparge.md",
-    "docs/attention/moa.md",
-    "docs/attention/xattention.md",
-    "docs/attention/README.md",
-    "docs/attention/quality.md",
-    "docs/attention/gpu.md",
-    "docs/pitfalls.md",
-    "docs/models/teachers.md",
-    "docs/lowlight/regimes.md",
-    "docs/lowlight/enhance.md",
-    "docs/lowlight/benchmark.md",
-    "docs/lowlight/align.md",
-    "docs/models/action.md",
-    "docs/models/curves.md",
-    "docs/models/flow.md",
+    *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")),
 )
 STAGES = ("lowlight", "codec", "attention", "motion")
 
@@ -438,6 +423,7 @@ PARTS = {
     "gpu_speed": lambda: docs_gpu.speed(load("attention_speed--h100"), table),
     **docs_lowlight.parts(load, table),
     **docs_bench_lowlight.parts(RESULTS, table),
+    **docs_codec.parts(load, table),
     "first_token": lambda: docs_gpu.first_token(load("attention_llm--h100"), table),
     "noise_estimates": lambda: docs_noise.estimates(load("regimes--cpu"), table),
     "noise_verdicts": lambda: docs_noise.verdicts(load("regimes--cpu"), table),
