@@ -37,7 +37,7 @@ HIDDEN_LIMIT = 4095
 GAIN_BITS = 10
 RECIPROCAL_BITS = 16
 WEIGHT_BITS = 15
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 """Most input values in memory at a time, where one image does not have more."""
 _SCALE = 1 << VALUE_BITS
 
@@ -128,10 +128,11 @@ class IntegerContext:
             raise ArgumentError(
                 f"IntegerContext: {error.args[0]} is missing, must be there; export the model again"
             ) from error
-        hidden, outputs = len(b0), len(b1)
-        good = w0.shape == (hidden, inputs, 3, 3) and w1.shape == (outputs, hidden, 1, 1)
+        hidden, outputs = b0.size, b1.size
+        good = b0.ndim == b1.ndim == 1 and hidden > 0
+        good = good and w0.shape == (hidden, inputs, 3, 3) and w1.shape == (outputs, hidden, 1, 1)
         good = good and w0.dtype == w1.dtype == np.int16 and b0.dtype == b1.dtype == np.int32
-        good = good and shifts.shape == (2,) and outputs % 2 == 0 and outputs > 0
+        good = good and shifts.dtype == np.int32 and shifts.shape == (2,) and outputs % 2 == 0 and outputs > 0
         if not good or not all(HIDDEN_BITS <= s <= WEIGHT_BITS for s in shifts.tolist()):
             raise ArgumentError(
                 f"IntegerContext: arrays have shapes {w0.shape}, {b0.shape}, {w1.shape}, "
@@ -185,6 +186,11 @@ class IntegerContext:
         centers = np.clip(centers, -VALUE_LIMIT, VALUE_LIMIT)
         size = (images, half, *shape)
         return levels.reshape(size), centers.reshape(size)
+
+    @property
+    def outputs(self) -> int:
+        """Latent channels of the child."""
+        return self.arrays["bias1"].size // 2
 
     @property
     def inputs(self) -> int:

@@ -21,9 +21,11 @@ from foveal.codec.prior.integers import IntegerPrior
 from foveal.codec.rates import QUALITIES, log_gains
 from foveal.errors import BitstreamError, ShapeError
 
-LANES_FROM = 16
+ENCODE_LANES_FROM = 40
+DECODE_LANES_FROM = 100
 LANES_MOST = 256
-LATENTS_MOST = 1 << 18
+LATENTS_MOST = 1 << 20
+"""Most latents of a layer at a time; an eighth where layers see others, which takes memory too."""
 MOST_ORDERED = 5
 
 Ints = NDArray[np.int64]
@@ -86,14 +88,15 @@ class IntegerLayer:
             shape: Shape of the latents.
         """
         levels = self.prior.levels(side, shape[1], shape[2])
-        return index_of(levels + extra).reshape(len(side), -1)
+        levels += extra
+        return index_of(levels, reuse=True).reshape(len(side), -1)
 
     def encode(
         self, side: Ints, y: Ints, indices: Ints, shape: tuple[int, int, int]
     ) -> list[bytes]:
         """Return one stream per image; `y` must be 0 where its index is 0."""
         side_index = np.broadcast_to(self.prior.side_layout(*shape[1:]), side.shape)
-        if len(side) >= LANES_FROM:
+        if len(side) >= ENCODE_LANES_FROM:
             layers = [(self.prior.side_tables, side, side_index), (self.tables, y, indices)]
             return encode_lanes(layers, skip=(False, True))
         out: list[bytes] = []
@@ -110,7 +113,7 @@ class IntegerLayer:
             BitstreamError: a stream is damaged.
         """
         side_index = self.prior.side_layout(*shape[1:])
-        if len(streams) >= LANES_FROM:
+        if len(streams) >= DECODE_LANES_FROM:
             lanes = LaneDecoder(streams)
             wide = np.broadcast_to(side_index, (len(streams), side_index.size))
             side = lanes.decode(self.prior.side_tables, wide)
@@ -263,8 +266,9 @@ class IntegerModel:
         for number in container.layers:
             self.layers[number].check_size(container.size)
         images = len(container.streams)
-        elements = max((int(np.prod(x.shape(container.size))) for x in self.layers), default=1)
-        most = min(LANES_MOST, max(1, LATENTS_MOST // elements))
+        elements = max(int(np.prod(layer.shape(container.size))) for layer in self.layers)
+        room = LATENTS_MOST >> 3 if self.conditional else LATENTS_MOST
+        most = min(LANES_MOST, max(1, room // elements))
         out = {
             number: np.zeros((images, *self.layers[number].shape(container.size)), dtype=np.int64)
             for number in container.layers
@@ -279,8 +283,9 @@ class IntegerModel:
                 extra, centers = self.surroundings(number, known, qualities[rows], container.size)
                 streams = [container.streams[i][column] for i in rows]
                 coded = layer.decode(streams, extra, shape).reshape(len(rows), *shape)
-                known[number] = coded + centers
-                out[number][rows] = known[number]
+                coded += centers
+                known[number] = coded
+                out[number][rows] = coded
         return {self.layers[number].name: value for number, value in out.items()}
 
 

@@ -294,15 +294,14 @@ def coefficients(a: dict[str, NDArray[Any]], side: Ints, more: int) -> Ints:
     return np.clip(round_shift(mixed, int(a["prior.shifts"][0]) + more), -127, 127)
 
 
-def upsampling(size: int, stride: int) -> Ints:
-    """Return bilinear weights [size, ceil(size / stride)] in units of 1 / (2 * stride)."""
-    coarse = -(-size // stride)
-    out = np.zeros((size, coarse), dtype=np.int64)
-    for u in range(size):
-        before, part = divmod(2 * u + 1 - stride, 2 * stride)
-        out[u, min(max(before, 0), coarse - 1)] += 2 * stride - part
-        out[u, min(max(before + 1, 0), coarse - 1)] += part
-    return out
+def upsample(x: Ints, size: int, stride: int, axis: int) -> Ints:
+    """Return bilinear values times 2 * stride, with `size` entries along an axis."""
+    place = 2 * np.arange(size) + 1 - stride
+    before, part = place // (2 * stride), place % (2 * stride)  # floors, also below 0
+    part = part.reshape(-1, *[1] * (x.ndim - 1 - axis))
+    last = x.shape[axis] - 1
+    low, high = (x.take(np.clip(i, 0, last), axis=axis) for i in (before, before + 1))
+    return low * (2 * stride - part) + high * part
 
 
 def prior_levels(layer: Layer, side: Ints, rows: int, columns: int) -> Ints:
@@ -324,7 +323,7 @@ def prior_levels(layer: Layer, side: Ints, rows: int, columns: int) -> Ints:
         return round_shift(sums, int(a["prior.shifts"][1]) + 5 - 8)
     grid = side.reshape(spec["side"], -(-rows // stride), -(-columns // stride))
     if kind == "codebook-local":
-        wide = upsampling(rows, stride) @ grid @ upsampling(columns, stride).T
+        wide = upsample(upsample(grid, columns, stride, 2), rows, stride, 1)
         weights = coefficients(a, wide.reshape(spec["side"], -1), 4 if stride == 2 else 6)
         sums = a["prior.codebook"].T @ weights + a["prior.base"][:, None]
         return round_shift(sums, int(a["prior.shifts"][1]) + 5 - 8).reshape(-1, rows, columns)

@@ -99,7 +99,7 @@ def payloads_of(model: FeatureCodec) -> dict[str, bytes]:
     out["subset"] = encode(model, x, tasks=tasks[1:], quality=30).payload
     out["each"] = encode(model, x, quality=each).payload
     out["target"] = encode(model, x, target_bytes=200).payload
-    out["lanes"] = encode(model, features_of(model, 17), quality=25).payload
+    out["lanes"] = encode(model, features_of(model, 101), quality=25).payload
     out["extracted"] = extract(model, out["each"], tasks=tasks[-1:])
     if model.config.conditional:
         backwards = [layer.name for layer in model.config.layers][::-1]

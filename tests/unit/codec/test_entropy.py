@@ -21,7 +21,7 @@ SCALES = 0.05 * (20 / 0.05) ** (np.arange(64) / 63)
 def draw(tables: FrequencyTables, indices: np.ndarray, seed: int) -> np.ndarray:
     """Draw symbols from the tables themselves (escapes become an outlier)."""
     slots = np.random.default_rng(seed).integers(0, 1 << 16, indices.shape)
-    entry = tables.lookup[indices, slots].astype(np.int64)
+    entry = tables.find(indices, slots) - tables.offsets[indices]
     return tables.lows[indices] + entry
 
 

@@ -23,7 +23,7 @@ from foveal.codec.prior.base import (
     scale_of,
     table_index,
 )
-from foveal.codec.prior.codebook_local import upsampling
+from foveal.codec.prior.codebook_local import upsample
 from foveal.codec.prior.config import KINDS, PriorConfig
 from foveal.codec.prior.reference import levels_reference
 from foveal.errors import ArgumentError, BitstreamError, ShapeError
@@ -146,9 +146,11 @@ def test_global_levels_by_hand() -> None:
 
 
 def test_bilinear_weights_by_hand() -> None:
-    assert upsampling(5, 4).tolist() == [[8, 0], [8, 0], [7, 1], [5, 3], [3, 5]]
-    assert upsampling(4, 2).tolist() == [[4, 0], [3, 1], [1, 3], [0, 4]]
-    assert upsampling(1, 4).tolist() == [[8]]
+    two = np.eye(2, dtype=np.int64)
+    assert upsample(two, 5, 4, 0).tolist() == [[8, 0], [8, 0], [7, 1], [5, 3], [3, 5]]
+    assert upsample(two, 4, 2, 0).tolist() == [[4, 0], [3, 1], [1, 3], [0, 4]]
+    assert upsample(two, 4, 2, 1).tolist() == [[4, 3, 1, 0], [0, 1, 3, 4]]
+    assert upsample(two[:1, :1], 1, 4, 0).tolist() == [[8]]
 
 
 def test_local_levels_by_hand() -> None:

@@ -8,7 +8,6 @@ coded and a decoder needs no floating-point arithmetic.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,13 +88,17 @@ class FrequencyTables:
         return out
 
     @cached_property
-    def lookup(self) -> NDArray[np.unsignedinteger[Any]]:
-        """Entry index of each of the 2**16 slots of each table (built from integers on demand)."""
-        small = np.uint8 if int(self.sizes.max()) <= 1 << 8 else np.uint16
-        out = np.empty((len(self), TOTAL), dtype=small)
-        for row, o, s in zip(out, self._offsets[:-1], self.sizes, strict=True):
-            row[:] = np.repeat(np.arange(s, dtype=small), self.frequencies[o : o + s])
-        return out
+    def _keys(self) -> NDArray[np.int64]:
+        tables = np.repeat(np.arange(len(self), dtype=np.int64), self.sizes)
+        return (tables << PRECISION) + self.starts
+
+    def find(self, indices: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where in the flat vectors the entries lie whose slots of 0..2**16 - 1 are given.
+
+        It searches, since a look-up of every slot would take megabytes for each layer of a model.
+        """
+        keys = (indices << PRECISION) + slots
+        return np.searchsorted(self._keys, keys, side="right").astype(np.int64) - 1
 
     @property
     def offsets(self) -> NDArray[np.int64]:

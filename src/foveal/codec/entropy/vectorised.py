@@ -165,8 +165,7 @@ class LaneDecoder:
                 f"LaneDecoder.decode: indices has shape {indices.shape}, must be "
                 f"[{self._state.size}, symbols]; give one row per stream"
             )
-        lookup, starts, freqs = tables.lookup, tables.starts.astype(_U), tables.frequencies
-        freqs = freqs.astype(_U)
+        starts, freqs = tables.starts.astype(_U), tables.frequencies.astype(_U)
         out = np.zeros(indices.shape, dtype=np.int64)
         everyone = np.arange(indices.shape[0])
         columns = np.flatnonzero(indices.any(axis=0)) if skip else np.arange(indices.shape[1])
@@ -174,8 +173,8 @@ class LaneDecoder:
             lanes = np.flatnonzero(indices[:, column]) if skip else everyone
             table = indices[lanes, column]
             slot = (self._state[lanes] & _U(MASK)).astype(np.int64)
-            entry = lookup[table, slot].astype(np.int64)
-            flat = tables.offsets[table] + entry
+            flat = tables.find(table, slot)
+            entry = flat - tables.offsets[table]
             self._advance(lanes, starts[flat], freqs[flat])
             escape = tables.sizes[table] - 1
             for i in np.flatnonzero(entry == escape).tolist():

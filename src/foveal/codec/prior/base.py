@@ -28,7 +28,7 @@ from foveal.codec.entropy.tables import (
     laplace_tables,
 )
 from foveal.codec.prior.config import PriorConfig
-from foveal.codec.prior.integers import FRACTION, IntegerPrior, round_shift
+from foveal.codec.prior.integers import FRACTION, IntegerPrior
 from foveal.errors import ShapeError
 
 LEVELS = 64
@@ -130,9 +130,17 @@ def latent_tables() -> FrequencyTables:
     return laplace_tables(SCALE_MIN * np.exp(LOG_STEP * np.arange(LEVELS, dtype=np.float64)))
 
 
-def index_of(levels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the table index of fixed-point levels with `extra` added; 0 means skipped."""
-    return np.clip(round_shift(levels, FRACTION), 0, LEVELS - 1)
+def index_of(levels: NDArray[np.int64], *, reuse: bool = False) -> NDArray[np.int64]:
+    """Return the table index of fixed-point levels with `extra` added; 0 means skipped.
+
+    Args:
+        levels: int64.
+        reuse: Whether the result may take the memory of `levels`.
+    """
+    out = levels if reuse else levels.copy()
+    out += (1 << FRACTION) >> 1
+    out >>= FRACTION
+    return np.clip(out, 0, LEVELS - 1, out=out)
 
 
 class PriorOut(NamedTuple):

@@ -11,7 +11,6 @@ It takes latents of any height and width.
 Source: as for `codebook_mixed`; this variant is ours.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -103,22 +102,18 @@ class CodebookLocalPrior(Prior):
         return {**mix, **words, "shifts": np.array([mix_bits, word_bits], dtype=np.int32)}
 
 
-@lru_cache(maxsize=64)
-def upsampling(size: int, stride: int) -> NDArray[np.int64]:
-    """Return the bilinear weights [size, ceil(size / stride)], in units of 1 / (2 * stride).
+def upsample(x: NDArray[np.int64], size: int, stride: int, axis: int) -> NDArray[np.int64]:
+    """Return bilinear values times 2 * stride, with `size` instead of ceil(size / stride) entries.
 
     Centers are aligned: position u lies at (u + 1/2) / stride - 1/2 of the coarse axis, and the
     coarse axis continues with its border values.
     """
-    coarse = -(-size // stride)
     place = 2 * np.arange(size, dtype=np.int64) + 1 - stride
     before, part = place // (2 * stride), place % (2 * stride)
-    weights = np.zeros((size, coarse), dtype=np.int64)
-    rows = np.arange(size)
-    np.add.at(weights, (rows, np.clip(before, 0, coarse - 1)), 2 * stride - part)
-    np.add.at(weights, (rows, np.clip(before + 1, 0, coarse - 1)), part)
-    weights.setflags(write=False)
-    return weights
+    part = part.reshape(-1, *[1] * (x.ndim - 1 - axis))
+    low = x.take(np.clip(before, 0, x.shape[axis] - 1), axis=axis)
+    high = x.take(np.clip(before + 1, 0, x.shape[axis] - 1), axis=axis)
+    return low * (2 * stride - part) + high * part
 
 
 class IntegerCodebookLocal(IntegerPrior):
@@ -162,7 +157,7 @@ class IntegerCodebookLocal(IntegerPrior):
         coarse = (self._mix @ side.reshape(-1, c.side, rows * columns)).reshape(
             -1, c.codewords, rows, columns
         )
-        wide = upsampling(height, c.stride) @ (coarse @ upsampling(width, c.stride).T)
+        wide = upsample(upsample(coarse, width, c.stride, 3), height, c.stride, 2)
         mixed = round_shift(wide + self._mix_bias, self._mix_shift)
         return np.clip(mixed, -COEFFICIENT_LIMIT, COEFFICIENT_LIMIT)
 

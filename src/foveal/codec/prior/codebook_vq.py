@@ -189,4 +189,4 @@ class IntegerCodebookVQ(IntegerPrior):
     def _levels(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
         levels = self._words[side[:, self._groups], self._channels].astype(np.int64)
         shape = (len(side), self.config.channels, height, width)
-        return np.ascontiguousarray(np.broadcast_to(levels, shape))
+        return np.broadcast_to(levels, shape).copy()

@@ -50,7 +50,7 @@ OUT_BITS = (ACTIVATION_BITS, ACTIVATION_BITS, FRACTION)
 LEAST_BITS = (ACTIVATION_BITS, 0, 0)
 MOST_BITS = 15
 LAYERS = 3
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 """Most values in memory at a time, where one image does not have more."""
 
 
@@ -180,9 +180,10 @@ class IntegerSpatial(IntegerPrior):
     def _levels(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
         values = self.config.widest * height * width
         some = max(1, CHUNK // values)
-        parts = [self._run(side[i : i + some], height, width) for i in range(0, len(side), some)]
-        empty = np.zeros((0, self.config.channels, height, width), dtype=np.int64)
-        return np.concatenate(parts or [empty])
+        out = np.zeros((len(side), self.config.channels, height, width), dtype=np.int64)
+        for i in range(0, len(side), some):
+            out[i : i + some] = self._run(side[i : i + some], height, width)
+        return out
 
     def _run(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
         steps = sizes(self.config, height, width)
