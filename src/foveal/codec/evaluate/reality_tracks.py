@@ -265,9 +265,18 @@ def disparity(
     costs: list[Tensor] = []
     for d in range(most):
         moved = F.pad(right, (d, 0, 0, 0), mode="replicate")[..., : right.shape[-1]]
-        gap = (left - moved).abs().mean(1, keepdim=True)
-        costs.append(F.avg_pool2d(gap, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)[:, 0])
+        costs.append(_in_window((left - moved).abs().sum(1)))
+    # Windows at the border are smaller, equally for every disparity: sums compare as means do.
     return torch.stack(costs, 1).argmin(1)
+
+
+def _in_window(x: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Return sums over a square window around each place."""
+    height, width = x.shape[1:]
+    half = _WINDOW // 2
+    padded = F.pad(x, (half, half, half, half))
+    rows = sum((padded[:, i : i + height] for i in range(1, _WINDOW)), padded[:, :height])
+    return sum((rows[..., i : i + width] for i in range(1, _WINDOW)), rows[..., :width])
 
 
 def stereo_track(*, device: str | torch.device = "cpu", images: int = 5) -> Track:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def read_points(path: Path) -> list[Point]:
     Raises: ArgumentError: it is something else, or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
         out: list[Point] = []
         for i, row in enumerate(json.loads(str(held["about"]))):
@@ -57,7 +58,7 @@ def read_points(path: Path) -> list[Point]:
             payload, side, container = (held[f"{i}.{x}"] for x in ("payload", "side", "container"))
             settings: dict[str, Any] = dict(row["settings"])
             out.append(Point(str(row["label"]), settings, payload, side, container, sums))
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise ArgumentError(
             f"read_points: {path} holds no points that can be read ({error!r}); remove it"
         ) from error
