@@ -5,7 +5,7 @@
                separate:spatial:scene,segmentation,normal,reshading:2.0
 
 A job is SCHEME:PRIOR:TASKS:MINUTES[:NAME[:OPTION=VALUE,...]], SCHEME one of joint, separate and
-conditional. Each writes NAME.safetensors, NAME.json (settings, losses) and NAME.npz: for each
+conditional. Each writes NAME.safetensors (with its JSON), NAME.log.json (settings, losses) and NAME.npz: for each
 split and quality the bytes of every image's own file, and per task the sums that scores are made
 of, so that any two codecs can be compared image by image afterwards. What is there already is left
 alone, so that an interrupted run goes on.
@@ -197,7 +197,7 @@ def make(
         "seconds": {"training": spent, "finalise": time.perf_counter() - begin - spent},
         "losses": log.rows,
     }
-    (args.out / f"{job.name}.json").write_text(json.dumps(note, indent=1) + "\n")
+    (args.out / f"{job.name}.log.json").write_text(json.dumps(note, indent=1) + "\n")
     return model
 
 

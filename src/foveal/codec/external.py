@@ -109,7 +109,7 @@ def add_task(
         teacher.to(device).eval().requires_grad_(False)
     wanted = _in_parts(teacher.encode, images, device)
     own = features_of(model, images) if features is None else dict(features)
-    source = _source(name, wanted, teacher)
+    source = source_of(name, wanted, teacher)
     head = Head(
         name,
         layers or tuple(layer.name for layer in model.config.layers),
@@ -147,7 +147,7 @@ def add_task(
     return log
 
 
-def _source(name: str, features: Tensor, teacher: Any) -> Source:
+def source_of(name: str, features: Tensor, teacher: Any) -> Source:
     """Return the source of features [n, c, h, w], [n, c] or [n, length, c]."""
     positive = bool((features >= 0).all())
     known, sha256 = fingerprint(teacher)
