@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from foveal import __version__
-from foveal.cli import bench, codec, demo, doctor, enhance, export, move, run, samples
+from foveal.cli import bench, codec, demo, doctor, enhance, export, move, run, samples, train
 from foveal.errors import FovealError
 
 _STOPPED = 130
@@ -27,6 +27,7 @@ app.command("decode")(codec.decode)
 app.command("inspect")(codec.inspect)
 app.command("move")(move.move)
 app.command("run")(run.run)
+app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)

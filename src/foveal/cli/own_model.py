@@ -58,17 +58,17 @@ def load_teacher(name: str, model: str, size: int, device: torch.device) -> Any:
     """
     if not model:
         return registry.load(name).to(device)
-    made = _made(model)
-    if not isinstance(made, nn.Module):
+    found = made(model)
+    if not isinstance(found, nn.Module):
         raise ArgumentError(
-            f"-o model: {model} gives {type(made).__name__}, must give a torch module when called "
+            f"-o model: {model} gives {type(found).__name__}, must give a torch module when called "
             "without arguments"
         )
-    made = made.eval().requires_grad_(False).to(device)
-    return made if callable(getattr(made, "detect", None)) else OwnModel(made, size)
+    found = found.eval().requires_grad_(False).to(device)
+    return found if callable(getattr(found, "detect", None)) else OwnModel(found, size)
 
 
-def _made(model: str) -> Any:
+def made(model: str) -> Any:
     """Import and call; what the function itself imports is found in the current folder too."""
     module, _, attribute = model.partition(":")
     if not (module and attribute):
