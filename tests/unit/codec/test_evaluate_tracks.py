@@ -129,7 +129,7 @@ def test_words_count_characters_without_spaces(monkeypatch: pytest.MonkeyPatch) 
 
 
 def found(*boxes: tuple[float, float, float, float, float, int]) -> Detections:
-    rows = torch.tensor(boxes).reshape(-1, 6)
+    rows = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 6)
     return Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), ("a", "b"))
 
 
