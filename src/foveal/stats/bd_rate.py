@@ -130,12 +130,10 @@ class Pchip:
     def _area(self, at: float) -> float:
         """Integral from the first point on."""
         last, t = self._find(at)
-        area = 0.0
-        for i in range(last + 1):
-            u = t if i == last else float(self.x[i + 1] - self.x[i])
-            c = self._coefficients(i)
-            area += (((c[3] / 4 * u + c[2] / 3) * u + c[1] / 2) * u + c[0]) * u
-        return area
+        c = self._coefficients(last)
+        part = (((c[3] / 4 * t + c[2] / 3) * t + c[1] / 2) * t + c[0]) * t
+        h, y, d = np.diff(self.x[: last + 1]), self.y[: last + 1], self.slopes[: last + 1]
+        return part + float((h * (y[1:] + y[:-1]) / 2 + h**2 * (d[:-1] - d[1:]) / 12).sum())
 
 
 def _slopes(h: Float[ndarray, "m"], delta: Float[ndarray, "m"]) -> Float[ndarray, "n"]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from foveal.codec.evaluate.curves import Resamples, reach
+from foveal.codec.evaluate.curves import Resamples, reach, rising
 from foveal.codec.evaluate.points import Point, Scale, check_rule, combined, front, halves, same
 from foveal.codec.evaluate.track import TrackTask
 from foveal.errors import ArgumentError, ShapeError
+from foveal.stats.bd_rate import isotonic
 
 
 def task(name: str, *, higher: bool = True) -> TrackTask:
@@ -104,23 +105,38 @@ def test_take() -> None:
     assert scale(4, (5, 6, 7, 8)).take([3, 1]).groups == (8, 6)
 
 
+def at(sizes: list[float], kept: list[float], wanted: float) -> float:
+    return float(reach(*rising(np.array([sizes]), np.array([kept])), wanted)[0])
+
+
 def test_reach_interpolates_log_bytes_and_never_extrapolates() -> None:
-    sizes, kept = np.array([100.0, 400.0]), np.array([0.5, 0.9])
-    assert reach(sizes, kept, 0.7) == pytest.approx(200)
-    assert reach(sizes, kept, 0.9) == pytest.approx(400)
-    assert reach(sizes, kept, 0.91) is None
-    assert reach(sizes, kept, 0.2) == pytest.approx(100)
+    sizes, kept = [100.0, 400.0], [0.5, 0.9]
+    assert at(sizes, kept, 0.7) == pytest.approx(200)
+    assert at(sizes, kept, 0.9) == pytest.approx(400)
+    assert at(sizes, kept, 0.91) == math.inf
+    assert at(sizes, kept, 0.2) == pytest.approx(100)
+    assert at([70.0], [0.5], 0.5) == pytest.approx(70)
 
 
 def test_reach_pools_a_dip() -> None:
-    sizes, kept = np.array([400.0, 100.0, 200.0]), np.array([0.9, 0.6, 0.4])
+    sizes, kept = [400.0, 100.0, 200.0], [0.9, 0.6, 0.4]
     # 0.6, 0.4 pool to 0.5 at 100 and 200; 0.7 is half way from 200 to 400
-    assert reach(sizes, kept, 0.7) == pytest.approx(200 * math.sqrt(2))
-    assert reach(sizes, kept, 0.5) == pytest.approx(100)
+    assert at(sizes, kept, 0.7) == pytest.approx(200 * math.sqrt(2))
+    assert at(sizes, kept, 0.5) == pytest.approx(100)
 
 
-def test_reach_of_nan_is_none() -> None:
-    assert reach(np.array([1.0, 2.0]), np.array([0.5, np.nan]), 0.1) is None
+def test_reach_of_nan_is_nowhere() -> None:
+    assert at([1.0, 2.0], [0.5, math.nan], 0.1) == math.inf
+
+
+def test_rising_curves_are_those_of_pooled_neighbors() -> None:
+    dice = np.random.default_rng(0)
+    sizes, kept = dice.uniform(1, 9, (50, 12)), dice.uniform(size=(50, 12))
+    logs, risen = rising(sizes, kept)
+    for i in range(50):
+        order = np.argsort(sizes[i])
+        assert logs[i] == pytest.approx(np.log(sizes[i][order]))
+        assert risen[i] == pytest.approx(isotonic(kept[i][order]))
 
 
 def test_bytes_at_and_the_ratio_of_two_curves() -> None:

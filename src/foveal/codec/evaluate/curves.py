@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from foveal.codec.evaluate.points import Point, Rule, Scale, combined
+from foveal.codec.evaluate.points import Point, Rule, Scale, check_rule
 from foveal.errors import ArgumentError
-from foveal.stats.bd_rate import BDRate, bd_rate, isotonic
+from foveal.stats.bd_rate import BDRate, bd_rate
 from foveal.stats.bootstrap import ANECDOTE_BELOW
 
 RESAMPLES = 1000
 _ROUNDING = 1e-9
+_BD_RESAMPLES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +44,50 @@ class Figure:
     anecdote: bool
 
 
+def rising(
+    sizes: Float[ndarray, "b m"], retention: Float[ndarray, "b m"]
+) -> tuple[Float[ndarray, "b m"], Float[ndarray, "b m"]]:
+    """Return log bytes, ascending, and monotone retention of many curves.
+
+    As `isotonic`, for all rows at once: the largest over starts before a point of the smallest
+    over ends behind it of the mean from start to end.
+    """
+    order = np.lexsort((-retention, sizes), axis=1)
+    logs = np.log(np.take_along_axis(sizes, order, 1))
+    values = np.take_along_axis(retention, order, 1)
+    b, m = values.shape
+    total = np.concatenate([np.zeros((b, 1)), np.cumsum(values, 1)], 1)
+    best = np.full((b, m), -np.inf)
+    for start in range(m):
+        counts = np.arange(1, m - start + 1)
+        means = (total[:, start + 1 :] - total[:, start : start + 1]) / counts
+        least = np.minimum.accumulate(means[:, ::-1], 1)[:, ::-1]
+        best[:, start:] = np.maximum(best[:, start:], least)
+    return logs, np.where(np.isfinite(values).all(1, keepdims=True), best, np.nan)
+
+
 def reach(
-    sizes: Float[ndarray, "m"], retention: Float[ndarray, "m"], wanted: float
-) -> float | None:
-    """Return the bytes at which a curve reaches a retention, or None if it does not.
+    logs: Float[ndarray, "b m"], risen: Float[ndarray, "b m"], wanted: float
+) -> Float[ndarray, "b"]:
+    """Return the bytes at which curves reach a retention; infinite where they do not.
 
     Args:
-        sizes: Mean bytes of each point.
-        retention: Of each point.
+        logs: Log bytes, ascending.
+        risen: Retention, which never falls, or NaN.
         wanted: Retention to reach. At or below that of the smallest point, its bytes are returned.
     """
-    order = np.lexsort((-retention, sizes))
-    logs, risen = np.log(sizes[order]), isotonic(retention[order])
-    if not np.isfinite(risen).all() or wanted > risen[-1] + _ROUNDING:
-        return None
-    wanted = min(wanted, float(risen[-1]))
-    i = int(np.searchsorted(risen, wanted, side="left"))
-    if i == 0:
-        return float(np.exp(logs[0]))
-    part = (wanted - risen[i - 1]) / (risen[i] - risen[i - 1])
-    return float(np.exp(logs[i - 1] + part * (logs[i] - logs[i - 1])))
+    last = risen[:, -1]
+    there = last >= wanted - _ROUNDING
+    level = np.where(there, np.minimum(wanted, last), -np.inf)[:, None]
+    after = (risen < level).sum(1).clip(0, risen.shape[1] - 1)
+    before = (after - 1).clip(0)
+    rows = np.arange(len(risen))
+    low, high = risen[rows, before], risen[rows, after]
+    rise = np.where(high > low, high - low, 1.0)
+    part = np.where(after > 0, (level[:, 0] - low) / rise, 0.0)
+    part = np.where(there, part, 0.0)
+    found = logs[rows, before] + part * (logs[rows, after] - logs[rows, before])
+    return np.where(there, np.exp(found), np.inf)
 
 
 class Resamples:
@@ -92,18 +117,27 @@ class Resamples:
         ones = np.ones((1, len(scale)))
         self.weights: Float[ndarray, "b n"] = np.concatenate([ones, counts[:, index]])
         """The first row is all images once."""
-        self._kept: dict[tuple[int, tuple[str, ...], str], ndarray] = {}
+        self._ends: dict[str, tuple[ndarray, ndarray]] = {}
+        self._kept: dict[tuple[int, str], ndarray] = {}
         self._points: list[Point] = []  # so that no id comes twice
 
     def retention(
         self, point: Point, tasks: Sequence[str] | None = None, rule: Rule = "mean"
     ) -> Float[ndarray, "b"]:
         """Return the retention of a point in every resample; the first is of all images."""
-        names = tuple(self.scale.tasks if tasks is None else tasks)
-        key = (id(point.sums), names, rule)
+        check_rule(rule)
+        each = [self._of_task(point, t) for t in (self.scale.tasks if tasks is None else tasks)]
+        return np.mean(each, 0) if rule == "mean" else np.min(each, 0)
+
+    def _of_task(self, point: Point, task: str) -> Float[ndarray, "b"]:
+        key = (id(point.sums), task)
         if key not in self._kept:
+            if task not in self._ends:
+                self._ends[task] = self.scale.ends(task, self.weights)
+            chance, span = self._ends[task]
             self._points.append(point)
-            self._kept[key] = combined(self.scale, point, names, rule, self.weights)
+            got = self.scale.scores(task, point.sums[task], self.weights)
+            self._kept[key] = (got - chance) / span
         return self._kept[key]
 
     def mean_bytes(self, point: Point) -> Float[ndarray, "b"]:
@@ -130,9 +164,7 @@ class Resamples:
         rule: Rule = "mean",
     ) -> Float[ndarray, "b"]:
         """Return the bytes at a retention in every resample; infinite where it is not reached."""
-        sizes, retention = self.curve(points, tasks, rule)
-        found = [reach(b, r, wanted) for b, r in zip(sizes, retention, strict=True)]
-        return np.array([np.inf if x is None else x for x in found])
+        return reach(*rising(*self.curve(points, tasks, rule)), wanted)
 
     def figure(self, values: Float[ndarray, "b"]) -> Figure:
         """Return the interval of values, infinite or NaN where there is none, of every resample."""
@@ -199,11 +231,12 @@ class Resamples:
         tasks: Sequence[str] | None = None,
         rule: Rule = "mean",
     ) -> tuple[BDRate, Figure]:
-        """Return the BD-rate of points against an anchor, and its interval."""
+        """Return the BD-rate of points against an anchor, and its interval of some resamples."""
         curves = [self.curve(p, tasks, rule) for p in (anchor, points)]
         rows: list[float] = []
         first: BDRate | None = None
-        for row in range(len(self.weights)):
+        count = min(len(self.weights), 1 + _BD_RESAMPLES)
+        for row in range(count):
             a, b = ((sizes[row], kept[row]) for sizes, kept in curves)
             if not (np.isfinite(a[1]).all() and np.isfinite(b[1]).all()):
                 rows.append(np.nan)
@@ -212,7 +245,7 @@ class Resamples:
             first = found if row == 0 else first
             rows.append(np.nan if found.percent is None else found.percent)
             if row == 0 and found.percent is None:
-                rows += [np.nan] * (len(self.weights) - 1)
+                rows += [np.nan] * (count - 1)
                 break
         none = BDRate(None, 0.0, 0.0, 0.0, 0, 0, "the network knows no more than chance")
         return first or none, self.figure(np.array(rows))

@@ -116,31 +116,38 @@ class Scale:
                 out[name] = gap
         return out
 
-    def retention(
-        self, point: Point, task: str, weights: Float[ndarray, "b n"] | None = None
+    def scores(
+        self, task: str, sums: Sums, weights: Float[ndarray, "b n"] | None = None
     ) -> Float[ndarray, "b"]:
-        """Return the retention of a task, for each row of weights of the images.
-
-        NaN where the network knows no more than chance.
-        """
+        """Return the score of sums of images, for each row of weights of the images."""
         if task not in self.tasks:
             raise ArgumentError(f"retention: task is {task!r}, must be one of {list(self.tasks)}")
         ones = np.ones((1, len(self))) if weights is None else weights
-        score = self.tasks[task].score
-        rows: list[list[float]] = []
-        for sums in (point.sums[task], self.chance[task], self.full[task]):
-            if len(sums) != ones.shape[1]:
-                raise ShapeError(
-                    f"retention: point has {len(sums)} images, must have the {ones.shape[1]} of "
-                    "the scale; take the same"
-                )
-            rows.append([score(total) for total in ones @ sums])
-        got, chance, full = np.array(rows)
-        span = full - chance
-        if not self.tasks[task].higher_is_better:
-            span = np.where(span < 0, span, np.nan)
-        else:
-            span = np.where(span > 0, span, np.nan)
+        if len(sums) != ones.shape[1]:
+            raise ShapeError(
+                f"retention: point has {len(sums)} images, must have the {ones.shape[1]} of the "
+                "scale; take the same"
+            )
+        return np.array([self.tasks[task].score(total) for total in ones @ sums])
+
+    def ends(
+        self, task: str, weights: Float[ndarray, "b n"] | None = None
+    ) -> tuple[Float[ndarray, "b"], Float[ndarray, "b"]]:
+        """Return the score of chance, and the way from it to the uncompressed one.
+
+        NaN where the network knows no more than chance.
+        """
+        chance = self.scores(task, self.chance[task], weights)
+        span = self.scores(task, self.full[task], weights) - chance
+        more = span > 0 if self.tasks[task].higher_is_better else span < 0
+        return chance, np.where(more, span, np.nan)
+
+    def retention(
+        self, point: Point, task: str, weights: Float[ndarray, "b n"] | None = None
+    ) -> Float[ndarray, "b"]:
+        """Return the retention of a task, for each row of weights of the images; see `ends`."""
+        got = self.scores(task, point.sums.get(task, np.empty((0, 1))), weights)
+        chance, span = self.ends(task, weights)
         return (got - chance) / span
 
 
