@@ -254,3 +254,15 @@ def test_a_whole_model_in_plain_data() -> None:
     assert found == wanted["values"]
     assert item["model_id"] == stored("codebook-local")["model_id"]
     assert item["more"] == sorted(f"{name}-golden.json" for name in make_golden.NAMES)
+
+
+def test_the_port_guide_names_every_vector_and_its_examples_hold() -> None:
+    text = (ROOT / "docs" / "formats" / "port.md").read_text()
+    for key in VECTORS.keys() - {"format"}:
+        assert f"| `{key}` |" in text
+    assert port.round_shift(np.array([-3]), 1).tolist() == [-1]
+    assert "rs(-3, 1) is -1" in text
+    small = VECTORS["rans"]["good"][3]
+    assert (small["symbols"], small["indices"], small["stream"]) == ([0], [1], "8000")
+    five = next(item for item in VECTORS["escapes"] if item["entry"] == 5)
+    assert five["bits"] == [0, 1, 1]
