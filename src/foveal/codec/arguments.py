@@ -20,6 +20,21 @@ def wanted_layers(model: FeatureCodec, tasks: Sequence[str]) -> list[Layer]:
     return [layer for layer in model.config.layers if layer.name in wanted]
 
 
+def asking_tasks(model: FeatureCodec, wanted: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return, of each (layer, task) pair of a model, the wanted tasks whose quality counts.
+
+    A task asks for its own pairs. One that has no pair in a layer that it needs, as one added
+    later, asks for all pairs of that layer.
+    """
+    out: list[tuple[str, ...]] = []
+    for layer in model.config.layers:
+        readers = [h.name for h in model.config.heads if layer.name in h.layers]
+        guests = [task for task in readers if task in wanted and task not in layer.tasks]
+        for task in layer.tasks:
+            out.append((*([task] if task in wanted else []), *guests))
+    return out
+
+
 def check_tasks(model: FeatureCodec, tasks: Sequence[str] | None, where: str) -> tuple[str, ...]:
     """Return the tasks that are wanted, all if None.
 
@@ -56,10 +71,11 @@ def check_features(
             "fewer tasks"
         )
     out: dict[str, Tensor] = {}
-    sizes: set[tuple[int, int]] = set()
+    sizes: dict[str, tuple[int, int]] = {}
     counts: set[int] = set()
     for name in needed:
         x, source = features[name], sources[name]
+        size = (source.height, source.width)
         if not x.dtype.is_floating_point:
             raise ArgumentError(
                 f"encode: features {name} has dtype {x.dtype}, must be floating-point; cast it"
@@ -67,24 +83,24 @@ def check_features(
         fits = x.ndim == len(source.shape) + 1 and 0 not in x.shape
         if source.kind == "map":
             fits = fits and x.shape[1] == source.channels
-            size = tuple(x.shape[2:])
+            size = (int(x.shape[-2]), int(x.shape[-1])) if fits else size
         else:
             fits = fits and tuple(x.shape[1:]) == source.shape
-            size = (source.height, source.width)
         if not fits:
             raise ShapeError(
                 f"encode: features {name} has shape {tuple(x.shape)}, must be "
                 f"(b, {', '.join(map(str, source.shape))}) with b at least 1; add a batch axis or "
                 "use the model of that cut point"
             )
-        if not bool(torch.isfinite(x).all()):
+        single = x.detach().float()
+        if not bool(torch.isfinite(single).all()):
             raise ArgumentError(
-                f"encode: features {name} has NaN or infinite values, must be finite; check the "
-                "network that they come from"
+                f"encode: features {name} has NaN or infinite values, must be finite in fp32; "
+                "check the network that they come from"
             )
-        sizes.add((int(size[0]), int(size[1])))
+        sizes[name] = size
         counts.add(len(x))
-        out[name] = x.to(model.device, torch.float32)
+        out[name] = single.to(model.device)
     if len(counts) != 1:
         raise ShapeError(
             f"encode: features have batches of {sorted(counts)}, must have one; code them apart"
@@ -93,9 +109,20 @@ def check_features(
         raise ArgumentError(
             f"encode: features has {min(counts)} images, must have at most {MAX_IMAGES}; split it"
         )
-    nominal = {(sources[name].height, sources[name].width) for name in needed}
+    nominal = {name: (sources[name].height, sources[name].width) for name in needed}
     if sizes == nominal:
         return out, None
-    if len(sizes) != 1:
-        raise ShapeError(f"encode: features have sizes {sorted(sizes)}, must have one")
-    return out, sizes.pop()
+    different = sorted(set(sizes.values()))
+    if len(different) != 1:
+        raise ShapeError(
+            f"encode: features have sizes {different}, must have those of the model, "
+            f"{sorted(set(nominal.values()))}, or one size; resize the images"
+        )
+    size = different[0]
+    for name, own in nominal.items():
+        if any(a == 1 != b for a, b in zip(own, size, strict=True)):
+            raise ShapeError(
+                f"encode: features {name} has size {size}, must have length 1 where the model's "
+                f"{own} has; resize it"
+            )
+    return out, size

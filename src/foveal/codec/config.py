@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from torch import nn
+
+from foveal.codec.container_v2 import MAX_CONTROLS, MAX_LAYERS
 from foveal.codec.prior.config import KINDS, PriorConfig
 from foveal.errors import ArgumentError
 
@@ -12,7 +15,8 @@ SourceKind = Literal["map", "vector", "tokens"]
 MAX_CHANNELS = 4096
 MAX_SIDE = 1024
 MAX_ELEMENTS = 1 << 18
-MAX_LAYERS = 28
+_TAKEN = frozenset(dir(nn.ModuleDict()))
+"""Names that a module has already, so that no part of a model can bear them."""
 
 
 def _check(item: str, value: Any, low: int, high: int) -> None:
@@ -23,11 +27,30 @@ def _check(item: str, value: Any, low: int, high: int) -> None:
 
 
 def _check_name(item: str, name: Any) -> None:
-    plain = isinstance(name, str) and name.replace("-", "").replace("_", "").isalnum()
-    if not plain or len(name) > 64:
+    plain = isinstance(name, str) and name.isascii()
+    if not plain or not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
         raise ArgumentError(
             f"CodecConfig: {item} is {name!r}, must be up to 64 letters, digits, - and _; rename it"
         )
+    if name in _TAKEN:
+        raise ArgumentError(
+            f"CodecConfig: {item} is {name!r}, which modules use themselves, must be another; "
+            "rename it"
+        )
+
+
+def _check_names(item: str, names: Any, least: int) -> None:
+    good = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+    if not good or len(names) < least or len(set(names)) != len(names):
+        raise ArgumentError(
+            f"CodecConfig: {item} is {names!r}, must be a tuple of different names, at least "
+            f"{least}; change it"
+        )
+
+
+def _tuples(item: Mapping[str, Any]) -> dict[str, Any]:
+    lists: dict[str, Any] = {k: tuple(v) for k, v in item.items() if isinstance(v, list)}
+    return {**item, **lists}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +103,8 @@ class Source:
         if type(self.nonnegative) is not bool or not strings:
             raise ArgumentError(
                 f"CodecConfig: nonnegative, teacher, sha256 of {self.name} are "
-                f"{self.nonnegative!r}, {self.teacher!r}, {self.sha256!r}, must be a bool and texts"
+                f"{self.nonnegative!r}, {self.teacher!r}, {self.sha256!r}, must be a bool and "
+                "texts; change them"
             )
 
     @property
@@ -131,23 +155,21 @@ class Layer:
         """Check the values, which may come from an untrusted file."""
         _check_name("layer name", self.name)
         _check(f"context_hidden of layer {self.name}", self.context_hidden, 1, 1024)
-        for item, names in (("inputs", self.inputs), ("tasks", self.tasks)):
-            if not isinstance(names, tuple) or not names or len(set(names)) != len(names):
-                raise ArgumentError(
-                    f"CodecConfig: {item} of layer {self.name} is {names!r}, must be different "
-                    "names, at least one; add one"
-                )
+        for item, least in (("inputs", 1), ("tasks", 1), ("parents", 0)):
+            _check_names(f"{item} of layer {self.name}", getattr(self, item), least)
         _check(f"channels of layer {self.name}", self.channels, 1, 1024)
         _check(f"hidden of layer {self.name}", self.hidden, 1, 1024)
         _check(f"blocks of layer {self.name}", self.blocks, 0, 16)
         _check(f"hyper_hidden of layer {self.name}", self.hyper_hidden, 1, 1024)
-        if self.stride not in (1, 2, 4):
+        if type(self.stride) is not int or self.stride not in (1, 2, 4):
             raise ArgumentError(
-                f"CodecConfig: stride of layer {self.name} is {self.stride!r}, must be 1, 2 or 4"
+                f"CodecConfig: stride of layer {self.name} is {self.stride!r}, must be 1, 2 or 4; "
+                "change it"
             )
         if self.prior not in KINDS:
             raise ArgumentError(
-                f"CodecConfig: prior of layer {self.name} is {self.prior!r}, must be one of {KINDS}"
+                f"CodecConfig: prior of layer {self.name} is {self.prior!r}, must be one of "
+                f"{KINDS}; choose one"
             )
 
     def latent_size(self, height: int, width: int) -> tuple[int, int]:
@@ -193,19 +215,17 @@ class Head:
         _check_name("head name", self.name)
         _check(f"hidden of head {self.name}", self.hidden, 1, 1024)
         _check(f"blocks of head {self.name}", self.blocks, 0, 16)
-        if not isinstance(self.layers, tuple) or not self.layers:
-            raise ArgumentError(
-                f"CodecConfig: layers of head {self.name} is {self.layers!r}, must name at least "
-                "one layer; add one"
-            )
-        if not isinstance(self.optional, tuple) or set(self.optional) & set(self.layers):
+        _check_names(f"layers of head {self.name}", self.layers, 1)
+        _check_names(f"optional of head {self.name}", self.optional, 0)
+        if set(self.optional) & set(self.layers):
             raise ArgumentError(
                 f"CodecConfig: optional of head {self.name} is {self.optional!r}, must name other "
                 "layers than layers; take them out"
             )
         if type(self.external) is not bool:
             raise ArgumentError(
-                f"CodecConfig: external of head {self.name} is {self.external!r}, must be a bool"
+                f"CodecConfig: external of head {self.name} is {self.external!r}, must be True or "
+                "False; change it"
             )
 
 
@@ -227,41 +247,85 @@ class CodecConfig:
     order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that the names fit together."""
+        """Check that names and sizes fit together."""
         if not 1 <= len(self.layers) <= MAX_LAYERS or not self.heads:
             raise ArgumentError(
                 f"CodecConfig: has {len(self.layers)} layers and {len(self.heads)} heads, must "
-                f"have 1..{MAX_LAYERS} and at least 1"
+                f"have 1..{MAX_LAYERS} and at least 1; change them"
             )
         for what, items in (("source", self.sources), ("layer", self.layers), ("head", self.heads)):
             names = [item.name for item in items]
             if len(set(names)) != len(names):
-                raise ArgumentError(f"CodecConfig: {what} names are {names}, must be different")
-        sources, layers = self.source_map, {layer.name for layer in self.layers}
-        heads = {head.name for head in self.heads}
+                raise ArgumentError(
+                    f"CodecConfig: {what} names are {names}, must be different; rename one"
+                )
+        layers = {layer.name: layer for layer in self.layers}
         for layer in self.layers:
-            self._known(f"inputs of layer {layer.name}", layer.inputs, set(sources))
-            self._known(f"tasks of layer {layer.name}", layer.tasks, heads)
-            self._known(f"parents of layer {layer.name}", layer.parents, layers - {layer.name})
-            sizes = {(sources[i].height, sources[i].width) for i in layer.inputs}
-            if len(sizes) != 1:
-                raise ArgumentError(
-                    f"CodecConfig: inputs of layer {layer.name} have sizes {sorted(sizes)}, must "
-                    "have one; put them into layers of their own"
-                )
-            rows, columns = layer.latent_size(*sizes.pop())
-            if layer.channels * rows * columns > MAX_ELEMENTS:
-                raise ArgumentError(
-                    f"CodecConfig: layer {layer.name} has {layer.channels} x {rows} x {columns} "
-                    f"latents, at most {MAX_ELEMENTS}; raise the stride"
-                )
+            self._known(f"inputs of layer {layer.name}", layer.inputs, set(self.source_map))
+            self._known(f"tasks of layer {layer.name}", layer.tasks, set(self.tasks))
+            self._known(f"parents of layer {layer.name}", layer.parents, set(layers) - {layer.name})
+            self._check_layer(layer)
+        for layer in self.layers:
+            for parent in layer.parents:
+                own, other = self._latent_size(layer), self._latent_size(layers[parent])
+                if own != other:
+                    raise ArgumentError(
+                        f"CodecConfig: layer {layer.name} has latents of {own[0]} x {own[1]} and "
+                        f"parent {parent} of {other[0]} x {other[1]}, must have one size; leave "
+                        "the parent out or change a stride"
+                    )
+        pairs = sum(len(layer.tasks) for layer in self.layers)
+        if pairs >= MAX_CONTROLS:
+            raise ArgumentError(
+                f"CodecConfig: has {pairs} pairs of a layer and a task, must have fewer than "
+                f"{MAX_CONTROLS}; take fewer layers"
+            )
+        _check_names("order", self.order, 0)
         if self.order and sorted(self.order) != sorted(layers):
             raise ArgumentError(
-                f"CodecConfig: order is {self.order}, must hold each layer of {sorted(layers)} once"
+                f"CodecConfig: order is {self.order}, must hold each layer of {sorted(layers)} "
+                "once; change it"
             )
         for head in self.heads:
-            self._known(f"head {head.name}", (head.name,), set(sources))
-            self._known(f"layers of head {head.name}", head.layers + head.optional, layers)
+            self._known(f"head {head.name}", (head.name,), set(self.source_map))
+            self._known(f"layers of head {head.name}", head.layers + head.optional, set(layers))
+            self._check_head(head, [layers[name] for name in head.layers + head.optional])
+
+    def _check_layer(self, layer: Layer) -> None:
+        sources = self.source_map
+        sizes = {(sources[i].height, sources[i].width) for i in layer.inputs}
+        if len(sizes) != 1:
+            raise ArgumentError(
+                f"CodecConfig: inputs of layer {layer.name} have sizes {sorted(sizes)}, must "
+                "have one; put them into layers of their own"
+            )
+        rows, columns = self._latent_size(layer)
+        if layer.channels * rows * columns > MAX_ELEMENTS:
+            raise ArgumentError(
+                f"CodecConfig: layer {layer.name} has {layer.channels} x {rows} x {columns} "
+                f"latents, at most {MAX_ELEMENTS}; raise the stride"
+            )
+        layer.prior_config(*self.size_of(layer))
+
+    def _check_head(self, head: Head, layers: list[Layer]) -> None:
+        strides = {layer.stride for layer in layers}
+        if len(strides) != 1:
+            raise ArgumentError(
+                f"CodecConfig: layers of head {head.name} have strides {sorted(strides)}, must "
+                "have one; give the layers the same stride"
+            )
+        source = self.source_map[head.name]
+        wanted = layers[0].latent_size(source.height, source.width)
+        sizes = {self._latent_size(layer) for layer in layers}
+        if sizes != {wanted}:
+            raise ArgumentError(
+                f"CodecConfig: layers of head {head.name} have latents of {sorted(sizes)}, must "
+                f"have {wanted} for features of {source.height} x {source.width}; cut the networks "
+                "where their features have one size"
+            )
+
+    def _latent_size(self, layer: Layer) -> tuple[int, int]:
+        return layer.latent_size(*self.size_of(layer))
 
     @staticmethod
     def _known(item: str, names: tuple[str, ...], known: set[str]) -> None:
@@ -304,14 +368,12 @@ class CodecConfig:
             ArgumentError: the data are not of this form.
         """
         try:
-            parts = {
-                name: tuple(
-                    kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
-                    for item in data[name]
-                )
-                for name, kind in (("sources", Source), ("layers", Layer), ("heads", Head))
-            }
-            return cls(**parts, order=tuple(data["order"]))
+            return cls(
+                sources=tuple(Source(**_tuples(item)) for item in data["sources"]),
+                layers=tuple(Layer(**_tuples(item)) for item in data["layers"]),
+                heads=tuple(Head(**_tuples(item)) for item in data["heads"]),
+                order=tuple(data["order"]),
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArgumentError(
                 f"CodecConfig: data has no such form ({error!r}); give a file written by "

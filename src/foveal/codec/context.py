@@ -132,7 +132,8 @@ class IntegerContext:
         good = b0.ndim == b1.ndim == 1 and hidden > 0
         good = good and w0.shape == (hidden, inputs, 3, 3) and w1.shape == (outputs, hidden, 1, 1)
         good = good and w0.dtype == w1.dtype == np.int16 and b0.dtype == b1.dtype == np.int32
-        good = good and shifts.dtype == np.int32 and shifts.shape == (2,) and outputs % 2 == 0 and outputs > 0
+        good = good and shifts.dtype == np.int32 and shifts.shape == (2,)
+        good = good and outputs % 2 == 0 and outputs > 0
         if not good or not all(HIDDEN_BITS <= s <= WEIGHT_BITS for s in shifts.tolist()):
             raise ArgumentError(
                 f"IntegerContext: arrays have shapes {w0.shape}, {b0.shape}, {w1.shape}, "

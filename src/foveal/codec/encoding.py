@@ -10,9 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveal.codec.arguments import Features, check_features, check_tasks, wanted_layers
+from foveal.codec.arguments import (
+    Features,
+    asking_tasks,
+    check_features,
+    check_tasks,
+    wanted_layers,
+)
 from foveal.codec.config import Layer
 from foveal.codec.container_v2 import Container, pack
+from foveal.codec.decoding import CODE_AT_ONCE, decode
 from foveal.codec.integer_model import Ints
 from foveal.codec.model import FeatureCodec
 from foveal.codec.rates import QUALITIES, Wish
@@ -20,7 +27,6 @@ from foveal.errors import ArgumentError
 from foveal.receipt import Receipt
 
 DEFAULT_QUALITY = 40
-CODE_AT_ONCE = 64
 
 Answers = Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]]
 
@@ -32,7 +38,7 @@ class Stream:
     Args:
         payload: The container's bytes.
         receipt: Bytes spent, the full price, and the measured loss if there is one.
-        qualities: Quality of each image, or of each task of each image.
+        qualities: Per image the quality of each of the model's `pairs`; -1 where one is off.
     """
 
     payload: bytes
@@ -59,21 +65,27 @@ class Coder:
     ) -> None:
         self.model, self.size = model, size
         self.numbers = sorted(model.config.layers.index(layer) for layer in layers)
-        with torch.no_grad():
-            self.latents = {
-                i: model.analyse(model.config.layers[i], features).float() for i in self.numbers
-            }
+        self.latents: dict[int, Tensor] = {}
+        for number in self.numbers:
+            layer = model.config.layers[number]
+            latents = model.latents(layer, features)
+            if not bool(torch.isfinite(latents).all()):
+                raise ArgumentError(
+                    f"encode: features {list(layer.inputs)} give layer {layer.name} latents that "
+                    "are not finite, must be of the size of the training features; scale them"
+                )
+            self.latents[number] = latents
 
     def layer(
         self, number: int, rows: slice, qualities: Ints, known: Mapping[int, Ints]
     ) -> tuple[list[bytes], Ints, tuple[float, float]]:
         """Code one layer given others; return streams, latents and ideal bits of both symbols."""
         integers = self.model.integers
-        part, layer = integers.layers[number], self.model.config.layers[number]
+        part = integers.layers[number]
         latent = self.latents[number][rows]
         log_gain = integers.log_gains(qualities)[number]
         extra, centers = integers.surroundings(number, known, qualities, self.size)
-        side, y, indices = self.model.symbols(layer, latent, log_gain, extra, centers)
+        side, y, indices = self.model.symbols(part, latent, log_gain, extra, centers)
         shape = part.shape(self.size)
         streams = part.encode(side, y, indices, shape)
         coded = indices > 0
@@ -98,13 +110,30 @@ class Coder:
         count = len(qualities)
         return [[columns[number][i] for number in self.numbers] for i in range(count)], ideal
 
+    def pack(
+        self, streams: Sequence[Sequence[bytes]], wishes: Sequence[Wish], orders: Sequence[int]
+    ) -> bytes:
+        """Return the payload of some images."""
+        model = self.model
+        sent = [i in self.numbers for i, x in enumerate(model.config.layers) for _ in x.tasks]
+        rows = [wish.to_bytes(sent) for wish in wishes]
+        if len({len(row) for row in rows}) != 1:
+            rows = [bytes(q + 1 for q in wish.qualities) for wish in wishes]
+        first = [bytes([i]) if model.integers.conditional else b"" for i in orders]
+        controls = tuple(a + b for a, b in zip(first, rows, strict=True))
+        numbers, table = tuple(self.numbers), tuple(map(tuple, streams))
+        return pack(Container(model.model_id, numbers, table, controls, self.size))
+
     def best_order(self, image: int, qualities: Ints) -> int:
         """Return the order with the fewest bytes for an image, by dynamic programming over subsets.
 
         The bytes of a layer are measured given each subset of the others, whose latents are taken
         as coded by themselves: what a context makes of skipped latents is left out of the search.
+        The order found is coded; if it does not need fewer bytes than the model's own, that stays.
         """
         integers, rows = self.model.integers, slice(image, image + 1)
+        if len(integers.orders) == 1:
+            return 0
         alone = {n: self.layer(n, rows, qualities, {})[1] for n in self.numbers}
         best: dict[frozenset[int], tuple[int, tuple[int, ...]]] = {frozenset(): (0, ())}
         for size in range(1, len(self.numbers) + 1):
@@ -117,21 +146,10 @@ class Coder:
                     options.append((best[rest][0] + cost, (*best[rest][1], last)))
                 best[frozenset(chosen)] = min(options)
         found = best[frozenset(self.numbers)][1]
-        for number, order in enumerate(integers.orders):
-            if tuple(n for n in order if n in self.numbers) == found:
-                return number
-        return 0
-
-
-def _overhead(layers: int, controls: int, lengths: list[int]) -> int:
-    """Return the bytes of a container of one image beside its streams."""
-    empty = Container(
-        b"\0\0\0\0",
-        tuple(range(layers)),
-        (tuple(b"\0" * n for n in lengths),),
-        (b"\1" * controls,),
-    )
-    return len(pack(empty)) - sum(lengths)
+        paths = [tuple(n for n in order if n in self.numbers) for order in integers.orders]
+        number = paths.index(found)
+        costs = [sum(map(len, self.code(rows, qualities, i)[0][0])) for i in (0, number)]
+        return number if costs[1] < costs[0] else 0
 
 
 def _fit(
@@ -139,7 +157,6 @@ def _fit(
     image: int,
     make: Callable[[int], Wish],
     target: float,
-    extra: int,
     order: int,
 ) -> tuple[int, list[bytes]]:
     """Return the highest quality whose file is within `target` bytes, and its streams.
@@ -148,17 +165,14 @@ def _fit(
         ArgumentError: even the lowest quality needs more.
     """
 
-    def size(quality: int) -> tuple[int, list[bytes]]:
+    def file(quality: int) -> tuple[int, list[bytes]]:
         wish = make(quality)
         wanted = np.array([wish.qualities], dtype=np.int64)
         streams = coder.code(slice(image, image + 1), wanted, order)[0][0]
-        lengths = [len(stream) for stream in streams]
-        return sum(lengths) + _overhead(
-            len(streams), len(wish.to_bytes()), lengths
-        ) + extra, streams
+        return len(coder.pack([streams], [wish], [order])), streams
 
     low, high = 0, QUALITIES - 1
-    bytes_low, best = size(low)
+    bytes_low, best = file(low)
     if bytes_low > target:
         raise ArgumentError(
             f"encode: target_bytes is {target:g}, must be at least {bytes_low} for image {image}; "
@@ -166,7 +180,7 @@ def _fit(
         )
     while low < high:
         middle = (low + high + 1) // 2
-        needed, streams = size(middle)
+        needed, streams = file(middle)
         if needed <= target:
             low, best = middle, streams
         else:
@@ -192,7 +206,8 @@ def encode(
         features: Finite features: of every source that the wanted layers take in, by name, or one
             tensor if there is one source.
         tasks: Tasks to send; the others cost nothing. Default: all.
-        quality: 0 to 63, one for all tasks or one each. Default 40.
+        quality: 0 to 63, one for all tasks or one each. Default 40. A layer that several wanted
+            tasks read takes, channel by channel, the finest that one of them asks for.
         target_bytes: Instead of `quality`: each image takes the highest quality whose file, coded
             by itself, is not larger.
         order: Order of coding, for a conditional model: names of all layers, or "best" for the
@@ -219,6 +234,17 @@ def encode(
             f"encode: quality is {quality} and target_bytes {target_bytes}, only one can be met; "
             "leave one out"
         )
+    if target_bytes is not None and not target_bytes > 0:
+        raise ArgumentError(
+            f"encode: target_bytes is {target_bytes}, must be positive; give quality instead"
+        )
+    if isinstance(quality, Mapping):
+        unknown = [task for task in quality if task not in model.config.tasks]
+        if unknown:
+            raise ArgumentError(
+                f"encode: quality has {unknown}, must have some of {list(model.config.tasks)}; "
+                "rename them"
+            )
     _ = model.integers
     wanted = check_tasks(model, tasks, "encode")
     layers = wanted_layers(model, wanted)
@@ -227,12 +253,10 @@ def encode(
     count = len(next(iter(checked.values())))
     begin = time.perf_counter()
     coder = Coder(model, checked, layers, size)
-    steering = set(wanted)
-    if all(h.external for h in model.config.heads if h.name in wanted):
-        steering |= {task for layer in layers for task in layer.tasks}
+    asked = asking_tasks(model, wanted)
 
     def wish(value: int | Mapping[str, int]) -> Wish:
-        return Wish.of(model.pairs, value, steering & {task for _, task in model.pairs})
+        return Wish.of(asked, value)
 
     start = wish(DEFAULT_QUALITY if quality is None else quality)
     orders = _orders(coder, order, np.array([start.qualities], dtype=np.int64), count)
@@ -240,10 +264,8 @@ def encode(
     streams: list[list[bytes]] = []
     wishes = [start] * count
     if target_bytes is not None:
-        extra = 0 if size is None else len(pack(_sized(size))) - len(pack(_sized(None)))
-        extra += int(model.integers.conditional)
         for i in range(count):
-            chosen, row = _fit(coder, i, wish, target_bytes, extra, orders[i])
+            chosen, row = _fit(coder, i, wish, target_bytes, orders[i])
             streams.append(row)
             wishes[i] = wish(chosen)
     else:
@@ -252,16 +274,7 @@ def encode(
             part, bits = coder.code(rows, block, orders[rows.start])
             streams += part
             ideal = (ideal[0] + bits[0], ideal[1] + bits[1])
-    first = [bytes([i]) if model.integers.conditional else b"" for i in orders]
-    controls = _controls(wishes)
-    container = Container(
-        model.model_id,
-        tuple(coder.numbers),
-        tuple(map(tuple, streams)),
-        tuple(a + b for a, b in zip(first, controls, strict=True)),
-        size,
-    )
-    payload = pack(container)
+    payload = coder.pack(streams, wishes, orders)
     seconds = time.perf_counter() - begin
 
     raw = sum(checked[name].numel() for name in needed) * 4
@@ -312,8 +325,10 @@ def _orders(
     names = [layer.name for layer in model.config.layers]
     numbers = tuple(names.index(name) for name in order if name in names)
     if isinstance(order, str) or numbers not in model.integers.orders or len(order) != len(names):
+        own = [names[i] for i in model.integers.orders[0]]
+        some = f"hold each of {names} once" if len(model.integers.orders) > 1 else f"be {own}"
         raise ArgumentError(
-            f'encode: order is {order!r}, must be "best" or hold each of {names} once'
+            f'encode: order is {order!r}, must be "best" or {some}; change it or leave it out'
         )
     return [model.integers.orders.index(numbers)] * count
 
@@ -327,18 +342,6 @@ def _runs(orders: list[int]) -> list[slice]:
             out.append(slice(start, i))
             start = i
     return out
-
-
-def _controls(wishes: list[Wish]) -> list[bytes]:
-    """Return the quality bytes of every image, of one width."""
-    rows = [w.to_bytes() for w in wishes]
-    if len({len(row) for row in rows}) == 1:
-        return rows
-    return [bytes(q + 1 for q in w.qualities) for w in wishes]
-
-
-def _sized(size: tuple[int, int] | None) -> Container:
-    return Container(b"\0\0\0\0", (), ((),), (b"\1",), size)
 
 
 @torch.no_grad()
@@ -358,8 +361,6 @@ def _measure(
                 f"encode: head is one function, must be a dict for {list(tasks)}; name the tasks"
             )
         head = {tasks[0]: head}
-    from foveal.codec.stream_v2 import decode
-
     decoded = decode(model, payload, tasks=tasks, max_symbols=1 << 62)
     losses: dict[str, float] = {}
     for task in tasks:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,18 +14,16 @@ from foveal.codec.config import CodecConfig, Layer
 from foveal.codec.context import IntegerContext
 from foveal.codec.entropy.tables import FrequencyTables
 from foveal.codec.integer_model import IntegerLayer, IntegerModel
+from foveal.codec.network import Network
 from foveal.codec.prior.base import LEVELS, integer_prior_from_tensors
 from foveal.codec.rates import QUALITIES
 from foveal.errors import ArgumentError
 
-if TYPE_CHECKING:
-    from foveal.codec.model import FeatureCodec
 
-
-def file_tensors(model: "FeatureCodec") -> dict[str, Tensor]:
+def file_tensors(network: Network, integers: IntegerModel) -> dict[str, Tensor]:
     """Return the tensors of a model's file: fp16 weights and integers."""
-    tensors = {f"net.{k}": v.detach().half().cpu() for k, v in model.state_dict().items()}
-    for layer in model.integers.layers:
+    tensors = {f"net.{k}": v.detach().half().cpu() for k, v in network.state_dict().items()}
+    for layer in integers.layers:
         start = f"int.{layer.name}"
         arrays: dict[str, NDArray[Any]] = {"log_gains": layer.log_gains}
         for key in ("frequencies", "sizes", "lows"):
@@ -41,14 +39,14 @@ def file_tensors(model: "FeatureCodec") -> dict[str, Tensor]:
     return tensors
 
 
-def stream_hash(model: "FeatureCodec") -> bytes:
+def stream_hash(network: Network, integers: IntegerModel) -> bytes:
     """Return 4 bytes of the SHA-256 of what latents depend on: all but the heads."""
-    inputs = {name for layer in model.config.layers for name in layer.inputs}
-    config = model.config.to_dict()
+    inputs = set(network.inputs)
+    config = network.config.to_dict()
     config["sources"] = [s for s in config["sources"] if s["name"] in inputs]
     del config["heads"]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name, value in sorted(file_tensors(model).items()):
+    for name, value in sorted(file_tensors(network, integers).items()):
         parts = name.split(".")
         if parts[1] == "heads" or (parts[1] == "scales" and parts[2] not in inputs):
             continue
@@ -111,6 +109,11 @@ def _read_layer(layer: Layer, config: CodecConfig, tensors: Mapping[str, Tensor]
     if layer.parents:
         arrays = {k[8:]: v.numpy() for k, v in own.items() if k.startswith("context.")}
         context = IntegerContext(tuple(channels[name] for name in layer.parents), arrays)
+        if context.outputs != layer.channels:
+            raise ArgumentError(
+                f"FeatureCodec.load: context of layer {layer.name} is for {context.outputs} "
+                f"channels, must be for {layer.channels}; write the file again"
+            )
     return IntegerLayer(
         layer.name,
         prior,

@@ -59,7 +59,7 @@ def _archive(model: FeatureCodec, tasks: tuple[str, ...]) -> bytes:
     """Return the model as a compressed line of JSON with the arrays behind it."""
     heads = [head for head in model.config.heads if head.name in tasks]
     tensors: dict[str, Tensor] = {}
-    for name, value in sorted(file_tensors(model).items()):
+    for name, value in sorted(file_tensors(model, model.integers).items()):
         parts = name.split(".")
         if parts[0] == "int" or (parts[1] in ("heads", "scales") and parts[2] in tasks):
             tensors[name] = value

@@ -415,7 +415,8 @@ def open_payload(model: Model, payload: bytes, max_symbols: int) -> Container:
     container = parse(payload, model.spec["model_id"])
     if any(i >= len(model.layers) for i in container.layers):
         raise BitstreamError(f"decode: layer {container.layers[-1]} is not the model's")
-    symbols = sum(math.prod(layer.shape(container.size)) for layer in model.layers)
+    shapes = [model.layers[i].shape(container.size) for i in container.layers]
+    symbols = sum(map(math.prod, shapes))
     if symbols * len(container.streams) > max_symbols:
         raise BitstreamError(
             f"decode: {symbols * len(container.streams)} latents, must be at most {max_symbols}; "

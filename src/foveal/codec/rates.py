@@ -13,8 +13,10 @@ Source: gain vectors of variable-rate codecs are common (Cui et al., "Asymmetric
 Compression With Continuous Rate Adaptation", CVPR 2021); the largest gain over tasks is ours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,26 +115,49 @@ class Wish:
                 f"(or {OFF} where a task is not wanted); clip it"
             )
 
-    def to_bytes(self) -> bytes:
-        """Return one byte if all are the same, else one each: 0 is off, q + 1 otherwise."""
-        values = set(self.qualities)
-        return bytes(q + 1 for q in (self.qualities[:1] if len(values) == 1 else self.qualities))
+    def to_bytes(self, sent: Sequence[bool]) -> bytes:
+        """Return one byte if all pairs that are sent ask the same, else one for every pair.
+
+        0 is off, q + 1 otherwise.
+
+        Args:
+            sent: Of each pair, whether its layer is in the file.
+        """
+        own = {q for q, there in zip(self.qualities, sent, strict=True) if there}
+        if len(own) == 1:
+            return bytes([own.pop() + 1])
+        return bytes(q + 1 for q in self.qualities)
 
     @classmethod
-    def of(
-        cls, pairs: tuple[tuple[str, str], ...], quality: int | Mapping[str, int], tasks: set[str]
-    ) -> "Wish":
-        """Return the wish for `tasks` among (layer, task) pairs.
+    def of(cls, asked: Sequence[Sequence[str]], quality: int | Mapping[str, int]) -> "Wish":
+        """Return the wish of some tasks; each pair gets the highest quality that one asks for.
+
+        Args:
+            asked: Of each pair the tasks that ask for it; none if it is off.
+            quality: 0 to QUALITIES - 1, one for all tasks or one each.
 
         Raises:
             ArgumentError: a quality is out of range, or `quality` leaves a wanted task out.
         """
-        if not isinstance(quality, Mapping):
-            return cls(tuple(quality if task in tasks else OFF for _, task in pairs))
-        missing = sorted(tasks - set(quality))
-        if missing:
-            raise ArgumentError(
-                f"encode: quality has no entry for {missing}, must have one for every wanted "
-                "task; add it or give one number for all"
-            )
-        return cls(tuple(quality[task] if task in tasks else OFF for _, task in pairs))
+        tasks = sorted({task for tasks in asked for task in tasks})
+        if isinstance(quality, Mapping):
+            missing = [task for task in tasks if task not in quality]
+            if missing:
+                raise ArgumentError(
+                    f"encode: quality has no entry for {missing}, must have one for every wanted "
+                    "task; add it or give one number for all"
+                )
+            each = {task: _quality(task, quality[task]) for task in tasks}
+        else:
+            each = dict.fromkeys(tasks, _quality("", quality))
+        return cls(tuple(max((each[task] for task in tasks), default=OFF) for tasks in asked))
+
+
+def _quality(task: str, value: Any) -> int:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not 0 <= int(value) < QUALITIES:
+        raise ArgumentError(
+            f"encode: quality{f' of {task}' if task else ''} is {value!r}, must be an integer in "
+            f"0..{QUALITIES - 1}; clip it, or leave the task out of tasks"
+        )
+    return int(value)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor
 
 from foveal._core.weights import load_weights, save_weights
 from foveal.codec.model import FeatureCodec
+from foveal.codec.network import check_sources
 from foveal.codec.prior.base import Prior
-from foveal.codec.training import (
+from foveal.codec.training_loss import (
     Batch,
     Objective,
-    TrainLog,
     TrainOptions,
     draw_orders,
     draw_qualities,
@@ -24,6 +25,16 @@ from foveal.errors import ArgumentError
 
 CHECK_EVERY = 500
 _WARM_STEPS = 3
+
+
+@dataclass
+class TrainLog:
+    """The loss and its parts, a row for every 500 steps and for the last."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    steps: int = 0
+    no_graph: str = ""
 
 
 class Loop:
@@ -40,7 +51,8 @@ class Loop:
         progress: Callable[[int, int | None], None] | None,
         checkpoint: str | Path | None,
     ) -> None:
-        self.model, self.batches, self.objectives = model.train(), batches, objectives
+        _check(model, objectives, tasks)
+        self.model, self.batches, self.objectives = model, batches, objectives
         self.options, self.progress, self.tasks = options, progress, tasks
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.device = model.device
@@ -50,8 +62,11 @@ class Loop:
             if trainable is None or trainable(name):
                 self.names.append(name)
                 self.params.append(value)
-            else:
-                value.requires_grad_(False)
+        if not self.params:
+            raise ArgumentError(
+                "train: trainable takes no parameter, must take at least one; names are those of "
+                "model.named_parameters()"
+            )
         on_gpu = self.device.type == "cuda"
         self.lr = torch.tensor(options.lr, device=self.device)
         self.optimizer = torch.optim.AdamW(
@@ -70,7 +85,15 @@ class Loop:
             self.before = torch.zeros(options.batch, layers, layers, device=self.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.parts: dict[str, Tensor] = {}
-        self.priors: list[Prior] = [part.prior for part in model.layers.values()]  # type: ignore
+        layers_of = {x.name: model.layer(x.name).prior for x in model.config.layers}
+        self.priors: list[Prior] = list(layers_of.values())
+        own = set(self.names)
+        self.revivable = [
+            prior
+            for name, prior in layers_of.items()
+            if {f"layers.{name}.prior.{key}" for key, _ in prior.named_parameters()} <= own
+        ]
+        self.states = {k: v for k, v in model.named_buffers() if v.is_floating_point()}
         self.begin_step = 0
         self.spent = 0.0
 
@@ -117,6 +140,15 @@ class Loop:
     def _load(self, step: int) -> None:
         generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + step)
         batch = self.batches(self.options.batch, generator)
+        if not self.inputs:
+            tasks = self.tasks or self.model.config.tasks
+            check_sources("train", batch, tuple(dict.fromkeys(self.model.inputs + tasks)))
+            counts = {len(value) for value in batch.values()}
+            if counts != {self.options.batch}:
+                raise ArgumentError(
+                    f"train: batches gives {sorted(counts)} images, must give "
+                    f"{self.options.batch}; draw as many as it is asked for"
+                )
         quality = draw_qualities(
             self.model.pairs, self.options.batch, subsets=self.options.subsets, generator=generator
         )
@@ -128,6 +160,7 @@ class Loop:
         if self.before is not None:
             layers = len(self.model.config.layers)
             self.before.copy_(draw_orders(layers, self.options.batch, generator))
+        torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator)))  # of the noise
 
     def _done(self, begin: float, step: int) -> float:
         done = step / self.options.steps
@@ -138,15 +171,35 @@ class Loop:
 
     def run(self) -> TrainLog:
         """Train until the steps or the time are used up, and leave the averaged weights."""
+        if any(not name.startswith("heads.") for name in self.names):
+            self.model.forget()
+        wanted = {name: value.requires_grad for name, value in self.model.named_parameters()}
+        own = set(self.names)
+        for name, value in self.model.named_parameters():
+            value.requires_grad_(name in own)
+        devices = [self.device] if self.device.type == "cuda" else []
+        self.model.train()
+        try:
+            with torch.random.fork_rng(devices):
+                return self._run()
+        finally:
+            for name, value in self.model.named_parameters():
+                value.requires_grad_(wanted[name])
+            self.model.eval()
+
+    def _run(self) -> TrainLog:
         log = TrainLog()
         self._resume(log)
         begin = time.perf_counter()
-        step, o = self.begin_step, self.options
+        step, o, noted = self.begin_step, self.options, self.begin_step
         while (done := self._done(begin, step)) < 1:
             rise = min(1.0, (step + 1) / 200)
             self.lr.fill_(o.lr * rise * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * done))))
             self.answers.fill_(0.0 if done < o.warm_up else 1.0)
             self.decay.fill_(min(o.ema, (1 + step) / (10 + step)))
+            if step % 10 == 0 or step == self.begin_step:
+                for prior in self.priors:
+                    prior.anneal(done)
             self._load(step)
             if done >= 1 - o.hard and not self.hard:
                 self.hard, self.graph = True, None
@@ -157,21 +210,18 @@ class Loop:
             else:
                 self._step()
             step += 1
-            if step % 10 == 0:
-                for layer in self.priors:
-                    layer.anneal(done)
-            if step % CHECK_EVERY == 0 or self._done(begin, step) >= 1:
+            if step % CHECK_EVERY == 0:
                 self._note(log, step, begin)
+                noted = step
             if self.progress is not None:
                 self.progress(step, o.steps if o.minutes <= 0 else None)
+        if noted < step:
+            self._note(log, step, begin)
         log.no_graph = self.no_graph
         log.steps, log.seconds = step, self.spent + time.perf_counter() - begin
         with torch.no_grad():
             for value, average in zip(self.params, self.ema, strict=True):
                 value.copy_(average)
-        for value in self.model.parameters():
-            value.requires_grad_(True)
-        self.model.eval()
         return log
 
     def _note(self, log: TrainLog, step: int, begin: float) -> None:
@@ -181,47 +231,65 @@ class Loop:
                 f"train: loss is {row['loss']} at step {step}, must be finite; lower lr (now "
                 f"{self.options.lr}) and look at the features"
             )
-        revived = sum(prior.revive() for prior in self.priors) if self._early(begin, step) else 0
+        early = self._done(begin, step) < 0.6
+        revived = sum(prior.revive() for prior in self.revivable) if early else 0
         log.rows.append({"step": step, "revived": revived, **row})
         if self.checkpoint is not None:
             self._save(step, self.spent + time.perf_counter() - begin, log)
 
-    def _early(self, begin: float, step: int) -> bool:
-        return self._done(begin, step) < 0.6
-
     def _save(self, step: int, seconds: float, log: TrainLog) -> None:
         assert self.checkpoint is not None
-        tensors: dict[str, Tensor] = {}
+        tensors = {f"state/{name}": value for name, value in self.states.items()}
+        moved = 0.0
         for name, value, average in zip(self.names, self.params, self.ema, strict=True):
             state = self.optimizer.state[value]
             tensors[f"value/{name}"] = value.detach()
             tensors[f"average/{name}"] = average
-            tensors[f"first/{name}"] = state["exp_avg"]
-            tensors[f"second/{name}"] = state["exp_avg_sq"]
-        config = {"step": step, "seconds": seconds, "rows": log.rows}
+            tensors[f"first/{name}"] = state.get("exp_avg", torch.zeros_like(value))
+            tensors[f"second/{name}"] = state.get("exp_avg_sq", torch.zeros_like(value))
+            moved = max(moved, float(state.get("step", 0.0)))
+        config = {"step": step, "moments": moved, "seconds": seconds, "rows": log.rows}
         save_weights(self.checkpoint, tensors, config)
 
     def _resume(self, log: TrainLog) -> None:
         if self.checkpoint is None or not self.checkpoint.with_suffix(".json").exists():
             return
         config, tensors = load_weights(self.checkpoint)
+        kinds = ("value", "average", "first", "second")
         wanted = {
-            f"{kind}/{n}" for n in self.names for kind in ("value", "average", "first", "second")
+            f"{kind}/{name}": value.shape
+            for name, value in zip(self.names, self.params, strict=True)
+            for kind in kinds
         }
-        if set(tensors) != wanted:
+        wanted |= {f"state/{name}": value.shape for name, value in self.states.items()}
+        if {name: value.shape for name, value in tensors.items()} != wanted:
             raise ArgumentError(
                 f"train: checkpoint {self.checkpoint} is of another model, must hold "
                 f"{len(wanted)} tensors of this one; give another name"
             )
-        step = torch.tensor(float(config["step"]), device=self.device)
+        moved = torch.tensor(float(config["moments"]), device=self.device)
         with torch.no_grad():
+            for name, value in self.states.items():
+                value.copy_(tensors[f"state/{name}"])
             for name, value, average in zip(self.names, self.params, self.ema, strict=True):
                 value.copy_(tensors[f"value/{name}"])
                 average.copy_(tensors[f"average/{name}"])
                 self.optimizer.state[value] = {
-                    "step": step.clone(),
+                    "step": moved.clone(),
                     "exp_avg": tensors[f"first/{name}"].to(value),
                     "exp_avg_sq": tensors[f"second/{name}"].to(value),
                 }
         self.begin_step, self.spent = int(config["step"]), float(config["seconds"])
         log.rows = [dict(row) for row in config["rows"]]
+
+
+def _check(
+    model: FeatureCodec, objectives: Mapping[str, Objective], tasks: tuple[str, ...] | None
+) -> None:
+    for item, names in (("objectives", tuple(objectives)), ("tasks", tasks or ())):
+        unknown = [name for name in names if name not in model.config.tasks]
+        if unknown:
+            raise ArgumentError(
+                f"train: {item} names {unknown}, must name some of {list(model.config.tasks)}; "
+                "rename them"
+            )

@@ -74,6 +74,13 @@ class Analysis(nn.Module):
         parts.append(nn.Conv2d(hidden, outputs, 1))
         self.parts = nn.Sequential(*parts)
 
+    @property
+    def last(self) -> nn.Conv2d:
+        """The layer that gives the latents."""
+        part = self.parts[-1]
+        assert isinstance(part, nn.Conv2d)
+        return part
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n u v"]:
         """Return latents of ceil(h / stride) x ceil(w / stride) positions."""
         return self.parts(x)

@@ -1,0 +1,132 @@
+"""Decoding with a `FeatureCodec`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveal.codec.arguments import check_tasks
+from foveal.codec.container_v2 import Container, unpack
+from foveal.codec.integer_model import Ints
+from foveal.codec.model import FeatureCodec
+from foveal.codec.rates import gains
+from foveal.errors import BitstreamError
+
+CODE_AT_ONCE = 64
+MAX_SYMBOLS = 1 << 22
+"""Most latents of one payload unless told otherwise; each takes 8 bytes to decode."""
+IMAGE_PART = 16
+"""One image of another size than the model's may have this part of them in a layer."""
+
+
+def decode_symbols(
+    model: FeatureCodec, payload: bytes, *, max_symbols: int = MAX_SYMBOLS
+) -> dict[str, Ints]:
+    """Decode the integers of a payload; the same on every device and version.
+
+    Args:
+        model: The codec that wrote the payload, or one with other heads.
+        payload: Any bytes.
+        max_symbols: Most latents to accept (each takes memory even where its stream is empty).
+
+    Returns: Rounded latents of each layer that is there, int64 [images, channels, rows, columns].
+
+    Raises:
+        ArgumentError: the model is not finalised.
+        BitstreamError: the payload is damaged, too large, or of another model (names both ids).
+    """
+    container = open_payload(model, payload, max_symbols)
+    return model.integers.decode(container)
+
+
+def open_payload(model: FeatureCodec, payload: bytes, max_symbols: int) -> Container:
+    """Parse a payload and check that it is of a model and of bearable size.
+
+    Raises:
+        BitstreamError: it is not.
+    """
+    integers = model.integers
+    container = unpack(payload)
+    if container.model_id != model.model_id:
+        raise BitstreamError(
+            f"decode: payload is of model {container.model_id.hex()}, must be "
+            f"{model.model_id.hex()}; load the codec that wrote it"
+        )
+    if container.layers and container.layers[-1] >= len(integers.layers):
+        raise BitstreamError(
+            f"decode: payload has layer {container.layers[-1]}, must be below "
+            f"{len(integers.layers)}; it is damaged"
+        )
+    shapes = [integers.layers[i].shape(container.size) for i in container.layers]
+    symbols = sum(a * b * c for a, b, c in shapes) * len(container.streams)
+    if symbols > max_symbols:
+        raise BitstreamError(
+            f"decode: payload claims {symbols} latents, must be at most {max_symbols}; it is "
+            "damaged, or raise max_symbols"
+        )
+    for layer in integers.layers if container.size else ():
+        _, rows, columns = layer.shape(container.size)
+        values = layer.width * rows * columns
+        if values > max_symbols // IMAGE_PART:
+            raise BitstreamError(
+                f"decode: payload has features of size {container.size}, {values} values of a "
+                f"layer, must be at most {max_symbols // IMAGE_PART}; it is damaged, or raise "
+                "max_symbols"
+            )
+    return container
+
+
+@torch.no_grad()
+def decode(
+    model: FeatureCodec,
+    payload: bytes,
+    *,
+    tasks: Sequence[str] | None = None,
+    max_symbols: int = MAX_SYMBOLS,
+) -> dict[str, Tensor]:
+    """Decode features from a payload.
+
+    Args:
+        model: The codec that wrote the payload, or one with more heads.
+        payload: Any bytes.
+        tasks: Tasks to decode. Default: all whose layers are there.
+        max_symbols: Most latents to accept.
+
+    Returns: Features of each task, fp32, on the model's device. The integers behind them are
+    exact; the synthesis adds the rounding of the device's convolutions.
+
+    Raises:
+        ArgumentError: the model is not finalised, or has no such task.
+        BitstreamError: the payload is damaged, too large, of another model, or lacks a layer that
+            a wanted task needs.
+    """
+    container = open_payload(model, payload, max_symbols)
+    names = [layer.name for layer in model.config.layers]
+    there = {name for number, name in enumerate(names) if number in container.layers}
+    heads = [head for head in model.config.heads if set(head.layers) <= there]
+    if tasks is None:
+        wanted = tuple(head.name for head in heads)
+    else:
+        wanted = check_tasks(model, tasks, "decode")
+        lacking = [task for task in wanted if task not in {head.name for head in heads}]
+        if lacking:
+            raise BitstreamError(
+                f"decode: payload has layers {sorted(there)}, which do not suffice for "
+                f"{lacking}; send those tasks or name others"
+            )
+    read = {n for h in heads if h.name in wanted for n in h.layers + h.optional if n in there}
+    numbers = [names.index(name) for name in names if name in read]
+    container = container.keep(model.integers.with_parents(container, numbers))
+    latents = model.integers.decode(container)
+    all_gains = model.integers.log_gains(model.integers.controls(container.controls)[1])
+    out: dict[str, list[Tensor]] = {task: [] for task in wanted}
+    for i in range(0, len(container.streams), CODE_AT_ONCE):
+        part: dict[str, Tensor] = {}
+        for number in numbers:
+            factor = gains(all_gains[number][i : i + CODE_AT_ONCE])[..., None, None]
+            value = (latents[names[number]][i : i + CODE_AT_ONCE] / factor).astype(np.float32)
+            part[names[number]] = torch.from_numpy(value).to(model.device)
+        for task in wanted:
+            out[task].append(model.synthesise(task, part, container.size))
+    return {task: torch.cat(parts) for task, parts in out.items()}
