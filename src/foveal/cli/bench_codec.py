@@ -28,6 +28,7 @@ class CodecOptions:
         model: Learned codecs: packaged names or files; they are judged on the tracks that have
             their networks.
         images: Of each track, at most; 0: the track's own number.
+        choosing: Images of another split that choose, of the drawn tracks.
         anchors: Pixel codecs: jpeg, webp, avif, jxl, x265.
         features: Measure feature anchors and labels where networks are cut.
         tasks: Of the drawn tracks.
@@ -48,6 +49,7 @@ class CodecOptions:
     track: str = ""
     model: str = ""
     images: int = 0
+    choosing: int = 200
     anchors: str = "jpeg,webp,avif,jxl,x265"
     features: bool = True
     tasks: str = "scene,segmentation,normal,reshading"
@@ -126,6 +128,7 @@ def bench_codec(options: CodecOptions, out: Path | None, as_json: bool) -> dict[
             bundle = tracks.make(
                 name,
                 images=options.images or None,
+                choosing=options.choosing,
                 tasks=[x.strip() for x in options.tasks.split(",") if x.strip()],
                 arch=options.arch,
                 source=options.networks or None,

@@ -83,6 +83,19 @@ def test_front_is_paretos() -> None:
     assert front(s, [point(20, 0.7, 1.4), good[1]]) == [good[1]]
 
 
+def test_a_front_goes_on_beyond_its_best_point() -> None:
+    s = scale()
+    best = [point(10, 0.6, 1.8), point(20, 0.9, 1.2)]
+    behind = [point(23, 0.9, 1.2), point(25, 0.9, 1.2), point(29, 0.9, 1.2), point(31, 0.9, 1.21)]
+    worse = [point(60, 0.7, 1.6)]
+    every = [*worse, *behind, *best]
+    assert front(s, every) == best
+    # 25 is the first with a fifth more than 20, then 31 of 25; 60 has lost too much
+    assert front(s, every, beyond=0.02) == [*best, behind[1], behind[3]]
+    assert front(s, every, beyond=0.001) == [*best, behind[1]]
+    assert front(s, [], beyond=0.02) == []
+
+
 def test_chosen_on_one_split_and_judged_on_another() -> None:
     chosen = [point(10, 0.6, 1.8), point(40, 1.0, 1.0)]
     judged = [point(10, 0.7, 1.6, 6), point(20, 0.9, 1.1, 6), point(40, 0.9, 1.2, 6)]

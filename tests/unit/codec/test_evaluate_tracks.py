@@ -254,7 +254,7 @@ def test_names_begin_with_reality() -> None:
     assert tracks.NAMES[: len(tracks.REALITY)] == tracks.REALITY
     with pytest.raises(ArgumentError, match="track is 'x', must be one of efficientnet-lite0"):
         tracks.make("x")
-    with pytest.raises(ArgumentError, match="images is 0 and training 2000"):
+    with pytest.raises(ArgumentError, match="images, choosing, training are 0, 200, 2000"):
         tracks.make("words", images=0)
     with pytest.raises(ArgumentError, match="arch is 'other', must be one of"):
         tracks.make("taskworld", images=1, arch="other")

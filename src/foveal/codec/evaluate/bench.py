@@ -15,6 +15,8 @@ from foveal.codec.evaluate.tracks import Bundle
 from foveal.stats.bootstrap import ANECDOTE_BELOW
 
 PIXELS, FEATURES = "all pixel anchors", "all feature anchors"
+BEYOND = 0.02
+"""Retention that choices behind the best point may lack; see `points.front`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Split:
     def front(self, family: str, view: View) -> list[Point]:
         """Return what these images choose of a family."""
         there = view.of(self.points.get(family, []))
-        return front(self.scale, there, view.tasks, view.rule)
+        return front(self.scale, there, view.tasks, view.rule, beyond=BEYOND)
 
 
 def run_track(bundle: Bundle, plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:

@@ -19,6 +19,8 @@ DRAWN = ("taskworld", "taskworld-shift")
 NAMES = (*REALITY, *DRAWN)
 """Names of tracks, those of real pictures first."""
 TASKS = ("scene", "segmentation", "normal", "reshading")
+CHOOSING = 200
+"""Images of another split that choose, of drawn tracks."""
 TRAINING = 2000
 """Images that anchors are fitted to, at most."""
 
@@ -45,6 +47,7 @@ def make(
     name: str,
     *,
     images: int | None = None,
+    choosing: int = CHOOSING,
     tasks: Sequence[str] = TASKS,
     arch: str = "residual",
     source: str | None = None,
@@ -57,6 +60,7 @@ def make(
     Args:
         name: One of `NAMES`.
         images: How many, at most. Default: the track's own number.
+        choosing: Images of another split that choose, of the drawn tracks.
         tasks: Of the drawn tracks.
         arch: Of the drawn tracks' networks.
         source: File of these networks, in place of the packaged one.
@@ -71,12 +75,14 @@ def make(
     """
     if name not in NAMES:
         raise ArgumentError(f"make: track is {name!r}, must be one of {', '.join(NAMES)}")
-    if (images is not None and images < 1) or training < 1:
+    if (images is not None and images < 1) or min(choosing, training) < 1:
         raise ArgumentError(
-            f"make: images is {images} and training {training}, must be at least 1; leave them out"
+            f"make: images, choosing, training are {images}, {choosing}, {training}, must be at "
+            "least 1; leave them out"
         )
     if name in DRAWN:
-        return _drawn(name, images or 500, tasks, arch, source, training, device)
+        numbers = (images or 500, choosing, training)
+        return _drawn(name, numbers, tasks, arch, source, device)
     if name == "efficientnet-lite0":
         track = lite0_track(images=images or 200, device=device)
         what = f"{training} squares of training photographs"
@@ -100,11 +106,10 @@ def _lite0_training(images: int, device: str | torch.device) -> dict[str, Tensor
 
 def _drawn(
     name: str,
-    images: int,
+    numbers: tuple[int, int, int],
     tasks: Sequence[str],
     arch: str,
     source: str | None,
-    training: int,
     device: str | torch.device,
 ) -> Bundle:
     from foveal.teachers.task_network import ARCHITECTURES, TaskBank
@@ -112,11 +117,12 @@ def _drawn(
     if arch not in ARCHITECTURES:
         raise ArgumentError(f"make: arch is {arch!r}, must be one of {list(ARCHITECTURES)}")
     bank = TaskBank.load(tasks, cast(Any, arch), source=source)
+    images, choosing, training = numbers
     constants = constant_answers(tasks, images=min(512, training), device=device)
     split = "shift" if name == "taskworld-shift" else "test"
     judge, choose = (
-        taskworld_track(bank, split=part, images=images, constants=constants, device=device)
-        for part in (split, "val")
+        taskworld_track(bank, split=part, images=n, constants=constants, device=device)
+        for part, n in ((split, images), ("val", choosing))
     )
 
     def train() -> dict[str, Tensor]:
