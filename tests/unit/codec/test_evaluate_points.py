@@ -189,6 +189,14 @@ def test_groups_are_resampled_as_one() -> None:
     assert seen == {(2, 2, 2, 0, 0, 0), (1, 1, 1, 1, 1, 1), (0, 0, 0, 2, 2, 2)}
 
 
+def test_nothing_sent_counts_as_a_byte() -> None:
+    zeros, sums = np.zeros(4, np.int64), {"a": rows([0.75] * 4), "e": rows([1.5] * 4)}
+    draws = Resamples(scale(), num=3)
+    nothing = Point("n", {}, zeros, zeros, zeros, sums)
+    assert draws.bytes_at([nothing], 0.4).value == pytest.approx(1)
+    assert draws.bytes_at([nothing, point(256, 1.0, 1.0)], 0.75).value == pytest.approx(16)
+
+
 def test_pairing_makes_the_ratio_of_proportional_bytes_exact() -> None:
     n = 30
     sizes = np.random.default_rng(0).integers(100, 900, n)

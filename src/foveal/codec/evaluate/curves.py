@@ -147,14 +147,14 @@ class Resamples:
     def curve(
         self, points: Sequence[Point], tasks: Sequence[str] | None = None, rule: Rule = "mean"
     ) -> tuple[Float[ndarray, "b m"], Float[ndarray, "b m"]]:
-        """Return bytes and retention of every point in every resample.
+        """Return bytes and retention of every point in every resample; no bytes count as one.
 
         Raises: ArgumentError: no point.
         """
         if not points:
             raise ArgumentError("Resamples: points is empty, must hold one at least")
         sizes = np.stack([self.mean_bytes(p) for p in points], 1)
-        return sizes, np.stack([self.retention(p, tasks, rule) for p in points], 1)
+        return np.maximum(sizes, 1.0), np.stack([self.retention(p, tasks, rule) for p in points], 1)
 
     def reached(
         self,
