@@ -266,3 +266,33 @@ def test_the_port_guide_names_every_vector_and_its_examples_hold() -> None:
     assert (small["symbols"], small["indices"], small["stream"]) == ([0], [1], "8000")
     five = next(item for item in VECTORS["escapes"] if item["entry"] == 5)
     assert five["bits"] == [0, 1, 1]
+
+
+def test_the_plain_data_decode_the_payloads() -> None:
+    """`model` in the vectors is all that a decoder needs."""
+    item = VECTORS["model"]
+    layers: list[port.Layer] = []
+    for part in item["layers"]:
+        arrays = {f"prior.{k}": np.array(v, dtype=np.int64) for k, v in part["arrays"].items()}
+        arrays["log_gains"] = np.array(part["log_gains"])
+        tables = [
+            [
+                (np.cumsum([0, *t["frequencies"][:-1]]).tolist(), t["frequencies"], t["low"], last)
+                for t in part[key]
+                for last in [len(t["frequencies"]) - 1]
+            ]
+            for key in ("tables", "side_tables")
+        ]
+        spec = part | {"side": part["side_size"], "parents": [], "tasks": len(part["log_gains"])}
+        layers.append(port.Layer(spec, arrays, *tables))
+    model = port.Model({"conditional": False}, layers, [tuple(range(len(layers)))], {})
+    for stored_payload in item["payloads"]:
+        container = port.parse(bytes.fromhex(stored_payload["payload"]), item["model_id"])
+        images = list(port.decode_images(model, container))
+        for number, part in enumerate(item["layers"]):
+            if number in container.layers:
+                wanted = stored_payload["latents"][part["name"]]
+                found = np.stack([known[number] for known in images])
+                assert list(found.shape) == wanted["shape"]
+                assert found.ravel().tolist() == wanted["values"]
+    assert sum(len(p["latents"]) for p in item["payloads"]) >= 3

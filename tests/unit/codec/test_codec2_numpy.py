@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from foveal.codec import numpy_features, numpy_template
 from foveal.codec.config import CodecConfig, Source
 from foveal.codec.encoding import encode
 from foveal.codec.model import FeatureCodec
@@ -285,3 +286,31 @@ def test_export_refuses_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="must be finalised"):
         export_numpy_decoder(FeatureCodec(model.config), tmp_path / "a.py")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_halves_work_where_they_lie(
+    cases: dict[str, Case], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two files that an export joins are modules too, so that they are checked like others."""
+    case = cases[name]
+    export_numpy_decoder(case.model, tmp_path / "decoder.py")
+    monkeypatch.setattr(numpy_template, "ARCHIVE", load(tmp_path / "decoder.py", "text").ARCHIVE)
+    numpy_template.load.cache_clear()
+    try:
+        for label in case.payloads.keys() - {"many", "lanes", "size-32x17"}:
+            payload = case.payloads[label]
+            found = {f"latents.{k}": v for k, v in numpy_template.decode(payload).items()}
+            found |= {f"features.{k}": v for k, v in numpy_features.features(payload).items()}
+            assert found.keys() == case.found[label].keys()
+            for key, value in found.items():
+                assert np.array_equal(value, case.found[label][key])
+        (tmp_path / "a.fvl").write_bytes(case.payloads["each"])
+        arguments = [str(tmp_path / "a.fvl"), str(tmp_path / "a.npz")]
+        assert numpy_features.main(arguments) == 0
+        assert (tmp_path / "a.npz").is_file()
+        (tmp_path / "a.fvl").write_bytes(b"FV")
+        assert numpy_features.main(arguments) == 1
+        assert numpy_features.main([]) == 2
+    finally:
+        numpy_template.load.cache_clear()
