@@ -5,7 +5,8 @@
 
 Every case goes through `decode_symbols` and through an exported NumPy decoder. Both must refuse it
 with a BitstreamError or give the same integers. Memory is what tracemalloc sees above the start of
-a decode (NumPy's arrays included); times include tracemalloc's own.
+a decode (NumPy's arrays included): of every eighth case, and of all whose sizes are made up; such
+times include tracemalloc's own. Of all cases together, the growth of resident memory is reported.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import importlib.util
 import json
 import platform
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -289,6 +291,7 @@ WAYS: dict[str, Callable[[random.Random, Target, bytes], bytes]] = {
     "relayer": relayer,
     "repeat": repeat,
 }
+SIZED = ("hostile", "recontrol")
 MENDED = ("truncate", "flip", "splice", "noise")
 
 
@@ -384,12 +387,16 @@ def main() -> None:
     longest: dict[str, dict[str, Any]] = {}
     highest: dict[str, dict[str, Any]] = {}
     findings: list[str] = []
+    traced = 0
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         fuzzer = Fuzzer(Path(folder), args.seed, large=True)
-        tracemalloc.start()
+        start_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for index in range(args.count) if args.only is None else [args.only]:
             way, target, payload = fuzzer.make(index)
+            if index % 8 == 0 or way in SIZED:
+                tracemalloc.start()
+                traced += 1
             try:
                 result = fuzzer.run(target, payload)
             except Finding as error:
@@ -398,6 +405,8 @@ def main() -> None:
                 )
                 sys.stderr.write(findings[-1] + "\n")
                 continue
+            finally:
+                tracemalloc.stop()
             outcomes.setdefault(way, Counter())[result.outcome] += 1
             models[target.name] += 1
             where = {"case": index, "way": way, "model": target.name, "payload_bytes": len(payload)}
@@ -409,7 +418,7 @@ def main() -> None:
                     highest[name] = {"bytes": peak, **where}
             if index % 10_000 == 9_999:
                 sys.stderr.write(f"{index + 1} cases, {time.perf_counter() - begin:.0f} s\n")
-        tracemalloc.stop()
+        grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start_kib
     data = {
         "suite": "codec-fuzz",
         "commit": commit(),
@@ -423,7 +432,9 @@ def main() -> None:
         "models": dict(sorted(models.items())),
         "findings": findings,
         "limit_bytes": LIMIT_BYTES,
+        "traced_cases": traced,
         "highest_memory": highest,
+        "resident_growth_bytes": 1024 * grown_kib,
         "longest_time": longest,
         "seconds": round(time.perf_counter() - begin, 1),
     }
