@@ -250,6 +250,21 @@ def test_a_perfect_answer_scores_best_on_drawn_images() -> None:
     assert task.score(task.chance[0]) > 0.05
 
 
+def test_a_drawn_track_is_chosen_for_by_another_split() -> None:
+    bundle = tracks.make("taskworld-shift", images=2, choosing=1, training=1, tasks=("scene",))
+    assert bundle.judge.name == "taskworld-shift"
+    assert bundle.choose is not None
+    assert (bundle.choose.name, len(bundle.choose), len(bundle.judge)) == ("taskworld-val", 1, 2)
+    assert bundle.fitted == "1 drawn images, split train"
+    assert bundle.training is not None
+    features = bundle.training()
+    assert {name: tuple(x.shape) for name, x in features.items()} == {"scene": (1, 8, 16, 16)}
+    cut = bundle.judge.tasks["scene"].cut
+    assert cut is not None
+    assert cut.teacher == "tasks-residual/scene"
+    assert len(cut.sha256) == 64
+
+
 def test_names_begin_with_reality() -> None:
     assert tracks.NAMES[: len(tracks.REALITY)] == tracks.REALITY
     with pytest.raises(ArgumentError, match="track is 'x', must be one of efficientnet-lite0"):
