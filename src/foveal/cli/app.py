@@ -7,7 +7,19 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from foveal import __version__
-from foveal.cli import bench, codec, demo, doctor, enhance, export, move, run, samples, train
+from foveal.cli import (
+    bench,
+    codec,
+    codec_tasks,
+    demo,
+    doctor,
+    enhance,
+    export,
+    move,
+    run,
+    samples,
+    train,
+)
 from foveal.errors import FovealError
 
 _STOPPED = 130
@@ -25,6 +37,7 @@ app.command("export")(export.export)
 app.command("encode")(codec.encode)
 app.command("decode")(codec.decode)
 app.command("inspect")(codec.inspect)
+app.command("extract")(codec_tasks.extract)
 app.command("move")(move.move)
 app.command("run")(run.run)
 app.command("train")(train.train)

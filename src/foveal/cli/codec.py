@@ -1,55 +1,34 @@
 """`foveal encode | decode | inspect`: features of a frozen recogniser in a few hundred bytes."""
 
-import contextlib
 import json
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from foveal._core.files import atomic_write, check_folder, read_input, write_bytes
+from foveal._core.files import atomic_write, check_folder, write_bytes
+from foveal.cli.codec_tasks import (
+    TaskDecodeOptions,
+    TaskEncodeOptions,
+    decode_file,
+    encode_files,
+    is_tasks_codec,
+)
 from foveal.cli.common import (
     Json,
     Options,
     check_every,
     emit,
     inputs,
-    is_video,
     parse_options,
     path_argument,
     path_option,
+    refuse_option,
     reporter,
 )
-from foveal.errors import ArgumentError, BitstreamError
+from foveal.cli.streams import frames, naming, read_payload
+from foveal.errors import ArgumentError
 
 _BATCH = 16
-_MAX_STREAM_BYTES = 256 << 20
-
-
-@dataclass(frozen=True)
-class DecodeOptions:
-    """The codec's weights."""
-
-    weights: str = "efficientnet-lite0"
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """The codec's weights, and for a video each how-many-th frame is coded."""
-
-    weights: str = "efficientnet-lite0"
-    every: int = 1
-
-
-def frames(file: Path, every: int) -> Iterator[Any]:
-    """Yield the images of a file, one at a time."""
-    from foveal._core.media import read_image
-    from foveal._core.video import read_video
-
-    if is_video(file):
-        yield from read_video(file, every=every)
-    else:
-        yield read_image(file)
 
 
 def features_of(files: list[Path], teacher: Any, every: int) -> Iterator[Any]:
@@ -80,38 +59,30 @@ def features_of(files: list[Path], teacher: Any, every: int) -> Iterator[Any]:
             yield teacher.features(torch.stack(batch))
 
 
-@contextlib.contextmanager
-def _naming(source: Path) -> Generator[None]:
-    """Put the file's name before what is wrong with its bytes."""
-    try:
-        yield
-    except BitstreamError as error:
-        raise BitstreamError(f"stream: {source} cannot be decoded: {error}") from error
-
-
-def _payload(source: Path) -> bytes:
-    path = read_input(source, what="stream")
-    if path.stat().st_size > _MAX_STREAM_BYTES:
-        raise BitstreamError(
-            f"stream: {source} has {path.stat().st_size} bytes, must have at most "
-            f"{_MAX_STREAM_BYTES}; it is no .fvl"
-        )
-    return path.read_bytes()
-
-
 def encode(
     source: Annotated[Path, path_argument("Image, folder or video.")],
     target: Annotated[Path, path_argument("Stream to write, .fvl")],
     option: Options = None,
     as_json: Json = False,
 ) -> None:
-    """Code what EfficientNet-Lite0 sees, one stream an image or frame."""
-    options = parse_options(EncodeOptions, option)
+    """Code what frozen networks see, one stream an image or frame.
+
+    The packaged codec is that of EfficientNet-Lite0. Options of -o: weights=NAME or FILE, every=1;
+    for a codec of several tasks (foveal train codec) tasks=NAME,NAME, quality=0..63 or
+    target_bytes=N, order=best.
+    """
+    options = parse_options(TaskEncodeOptions, option)
     if target.suffix != ".fvl":
         raise ArgumentError(f"target: {target}, must end in .fvl")
     files = inputs(source, target=target)
     check_every(option, options.every, files)
     check_folder(target.parent)
+    if is_tasks_codec(options.weights):
+        value, lines = encode_files(files, target, options)
+        emit(value, as_json, lines)
+        return
+    for name in ("tasks", "quality", "target_bytes", "order"):
+        refuse_option(option, name, f"which the codec {options.weights} has not")
     import torch
 
     from foveal import codec
@@ -137,21 +108,40 @@ def decode(
     features: Annotated[
         Path | None, path_option("--features", "Write the features here, .safetensors")
     ] = None,
+    pictures: Annotated[
+        Path | None, path_option("--pictures", "Folder for answers that are maps, as .png")
+    ] = None,
     option: Options = None,
     as_json: Json = False,
 ) -> None:
-    """Decode a stream and let the rest of the recogniser answer: five best classes an image."""
-    options = parse_options(DecodeOptions, option)
-    payload = _payload(source)
+    """Decode a stream and let the rest of each network answer: five best classes, or maps.
+
+    Options of -o: weights=NAME or FILE; for a codec of several tasks tasks=NAME,NAME.
+    """
+    options = parse_options(TaskDecodeOptions, option)
+    payload = read_payload(source)
     if features is not None and features.suffix != ".safetensors":
         raise ArgumentError(f"--features: {features}, must end in .safetensors")
+    if is_tasks_codec(options.weights):
+        if pictures is not None:
+            pictures.mkdir(parents=True, exist_ok=True)
+        with naming(source):
+            value, lines = decode_file(payload, options, features, pictures)
+        emit(value, as_json, lines)
+        return
+    refuse_option(option, "tasks", f"which the codec {options.weights} has not")
+    if pictures is not None:
+        raise ArgumentError(
+            f"--pictures: {pictures} is given, but the codec {options.weights} has no map; leave "
+            "it out"
+        )
     import torch
 
     from foveal import codec
     from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
     model = codec.load(options.weights)
-    with _naming(source):
+    with naming(source):
         decoded = codec.decode(model, payload)
     teacher = EfficientNetLite0.load()
     with torch.no_grad():
@@ -179,8 +169,10 @@ def inspect(
 ) -> None:
     """Say what a stream holds and where its bytes go, without decoding it."""
     from foveal import codec
+    from foveal.codec.stream_v2 import inspect as inspect_tasks
 
-    payload = _payload(source)
-    with _naming(source):
-        facts = codec.inspect(payload)
+    payload = read_payload(source)
+    second = payload[:2] == b"FV" and payload[2:3] >= b"\x20"
+    with naming(source):
+        facts = inspect_tasks(payload) if second else codec.inspect(payload)
     emit(facts, as_json, [f"{name}: {json.dumps(value)}" for name, value in facts.items()])
