@@ -24,8 +24,9 @@ from foveal.codec.evaluate.reality_tracks import (
     stereo_track,
 )
 from foveal.codec.evaluate.track import features_of, judge, judge_features, uncompressed
+from foveal.data.taskworld import TASKS
 from foveal.errors import ArgumentError, MissingExtraError
-from foveal.teachers import Detections
+from foveal.teachers import Detections, task_scores
 from foveal.teachers.task_network import TaskBank, TaskNetwork
 
 
@@ -248,6 +249,25 @@ def test_a_perfect_answer_scores_best_on_drawn_images() -> None:
     task = track.tasks["depth"]
     assert task.score(task.sums(labels["depth"][0], [0])[0].numpy()) == pytest.approx(0, abs=1e-6)
     assert task.score(task.chance[0]) > 0.05
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_scores_of_many_resamples_are_those_of_each(task: str) -> None:
+    dice = np.random.default_rng(len(task))
+    kind, channels = TASKS[task].kind, TASKS[task].channels
+    if kind == "segmentation":
+        totals = dice.integers(0, 9, (5, channels, channels)).astype(float)
+        totals[:, 3], totals[:, :, 3] = 0, 0  # a class that nobody has
+        totals = totals.reshape(5, -1)
+    elif task in task_scores.PRESENT:
+        totals = dice.integers(0, 9, (5, 3 * len(task_scores.THRESHOLDS) + 1)).astype(float)
+    elif kind == "class":
+        totals = dice.uniform(1, 9, (5, 3 if task == "object_count" else 2))
+    else:
+        width = {"normal": 3, "depth": 3, "curvature": 4}.get(task, 2)
+        totals = dice.uniform(1, 9, (5, width))
+    each = [task_scores.score(task, torch.from_numpy(row)[None]) for row in totals]
+    assert taskworld_track.scores(task, totals) == pytest.approx(each)
 
 
 def test_a_drawn_track_is_chosen_for_by_another_split() -> None:

@@ -129,7 +129,10 @@ class Scale:
                 f"retention: point has {len(sums)} images, must have the {ones.shape[1]} of the "
                 "scale; take the same"
             )
-        return np.array([self.tasks[task].score(total) for total in ones @ sums])
+        totals, found = ones @ sums, self.tasks[task]
+        if found.scores is not None:
+            return found.scores(totals)
+        return np.array([found.score(total) for total in totals])
 
     def ends(
         self, task: str, weights: Float[ndarray, "b n"] | None = None

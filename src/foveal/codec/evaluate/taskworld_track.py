@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
@@ -40,6 +41,27 @@ class _Labels:
 
 def _score(task: str, measure: str, total: Float[ndarray, "k"]) -> float:
     return task_scores.score(task, torch.from_numpy(total)[None], measure)
+
+
+def scores(task: str, totals: Float[ndarray, "b k"]) -> Float[ndarray, "b"]:
+    """Return what `task_scores.score` returns for each row by itself; none may be empty."""
+    measure = task_scores.MEASURES[task][0].name
+    if measure == "miou":
+        side = TASKS[task].channels
+        cells = totals.reshape(-1, side, side)
+        right = np.diagonal(cells, axis1=1, axis2=2)
+        union = cells.sum(1) + cells.sum(2) - right
+        return (right / np.where(union > 0, union, 1)).sum(1) / (union > 0).sum(1)
+    if measure == "f1":
+        parts = totals[:, :-1].reshape(len(totals), -1, 3)
+        precision = parts[..., 1] / np.maximum(parts[..., 0], 1)
+        recall = parts[..., 2] / np.maximum(totals[:, -1:], 1)
+        return (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max(1)
+    if measure == "top1":
+        return totals[:, 0] / totals[:, 1]
+    if measure in ("angle", "abs_rel", "l1"):
+        return totals[:, 0] / totals[:, -1]
+    return np.array([_score(task, measure, total) for total in totals])
 
 
 def draw(
@@ -122,6 +144,7 @@ def taskworld_track(
                 digest,
             ),
             fingerprint=digest,
+            scores=partial(scores, name),
             classes=TASKS[name].channels if TASKS[name].kind == "class" else 0,
         )
     return Track(

@@ -50,6 +50,7 @@ class TrackTask:
         cut: Where the network is cut; None if only images can be coded.
         fingerprint: Changes with the recogniser and the truth.
         classes: Number of classes if the answer is logits [b, classes] of one class; else 0.
+        scores: The score of many sums [b, k] at once, for resamples; None: one after the other.
     """
 
     name: str
@@ -62,6 +63,7 @@ class TrackTask:
     cut: Cut | None = None
     fingerprint: str = ""
     classes: int = 0
+    scores: Callable[[Float[ndarray, "b k"]], Float[ndarray, "b"]] | None = None
 
     @property
     def measure(self) -> str:
