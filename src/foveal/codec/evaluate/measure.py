@@ -22,7 +22,7 @@ from foveal.codec.evaluate.labels import label_points
 from foveal.codec.evaluate.learned import STEPS, codec_points, match
 from foveal.codec.evaluate.pixel_anchors import CODECS, Rung, grid, why_missing
 from foveal.codec.evaluate.points import Point
-from foveal.codec.evaluate.store import folder_of, read_points, write_points
+from foveal.codec.evaluate.store import digest, folder_of, read_points, write_points
 from foveal.codec.evaluate.sweep import sweep
 from foveal.codec.evaluate.track import Sums, Track, features_of
 from foveal.codec.evaluate.tracks import Bundle
@@ -205,7 +205,7 @@ class Measurement:
         }
         learned = family in ("pca", "vq", "label")
         about: list[Any] = [settings.get(family), tasks, self.bundle.fitted if learned else ""]
-        return folder_of(folder, track, about) / f"{family}.npz"
+        return folder_of(folder, track, "features") / f"{family}-{digest(about)}.npz"
 
     def _train(self, tasks: Sequence[str]) -> dict[str, Tensor]:
         if self.bundle.training is None:

@@ -16,6 +16,12 @@ from foveal.codec.evaluate.track import Track
 from foveal.errors import ArgumentError
 
 
+def digest(value: Any) -> str:
+    """Return a short name for a value that JSON can hold; another value, another name."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def folder_of(folder: Path, track: Track, about: Any) -> Path:
     """Return a track's own folder, made if needed; other images, recognisers or `about`: another.
 
@@ -24,9 +30,7 @@ def folder_of(folder: Path, track: Track, about: Any) -> Path:
         track: Its fingerprint is taken.
         about: What else the points depend on, as JSON.
     """
-    what = json.dumps([track.fingerprint(), about], sort_keys=True)
-    digest = hashlib.sha256(what.encode()).hexdigest()[:12]
-    return ensure_dir(folder / f"{track.name}-{digest}")
+    return ensure_dir(folder / f"{track.name}-{digest([track.fingerprint(), about])}")
 
 
 def write_points(path: Path, points: Sequence[Point]) -> None:
