@@ -176,12 +176,14 @@ class Network(nn.Module):
         for layer in self.config.layers:
             part = self.layer(layer.name)
             latents = self.latents(layer, features)
-            mean, std = latents.mean(dim=(0, 2, 3)), latents.std(correction=0).clamp_min(1e-6)
+            mean = latents.mean(dim=(0, 2, 3))
+            centered = latents - mean[:, None, None]
+            std = centered.square().mean().sqrt().clamp_min(1e-6)
             part.analysis.last.weight.div_(std)
             bias = part.analysis.last.bias
             assert bias is not None
             bias.sub_(mean).div_(std)
-            part.prior.start((latents - mean[:, None, None]) / std)
+            part.prior.start(centered / std)
 
     def normalise(self, name: str, x: Tensor) -> Float[Tensor, "b c h w"]:
         """Return the features of source `name` as a map with about unit variance."""
