@@ -228,7 +228,7 @@ def _webp(picture: Image.Image, quality: float) -> tuple[int, int, Image.Image]:
     payload, at = 0, 12
     while at < len(data):
         length = int.from_bytes(data[at + 4 : at + 8], "little")
-        payload += length * (data[at : at + 4] in (b"VP8 ", b"VP8L", b"ALPH"))
+        payload += length * (data[at : at + 4] in (b"VP8 ", b"VP8L"))
         at += 8 + length + length % 2
     return len(data), payload, _read(data)
 
