@@ -6,7 +6,9 @@
 Every case goes through `decode_symbols` and through an exported NumPy decoder. Both must refuse it
 with a BitstreamError or give the same integers. Memory is what tracemalloc sees above the start of
 a decode (NumPy's arrays included): of every eighth case, and of all whose sizes are made up; such
-times include tracemalloc's own. Of all cases together, the growth of resident memory is reported.
+times include tracemalloc's own. The growth of resident memory over all cases is reported too; it
+is no decode's, since it holds tracemalloc's records and the first decoder's result beside the
+second's. "decoded" without a mended checksum are damages that undid themselves.
 """
 
 import argparse
