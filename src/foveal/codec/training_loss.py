@@ -78,9 +78,24 @@ class TrainOptions:
                 f"{self.lowest}, {self.highest}, must be at least 1, at least 1 and 0 < lowest <= "
                 "highest; change them"
             )
+        if not self.lr > 0:
+            raise ArgumentError(f"TrainOptions: lr is {self.lr}, must be positive; raise it")
+        if not self.minutes >= 0:
+            raise ArgumentError(
+                f"TrainOptions: minutes is {self.minutes}, must be at least 0; 0 is no limit"
+            )
+        if not 0 <= self.ema < 1:
+            raise ArgumentError(f"TrainOptions: ema is {self.ema}, must be within 0..1, below 1")
+        for name in ("warm_up", "hard", "subsets"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ArgumentError(
+                    f"TrainOptions: {name} is {value}, must be within 0..1; change it"
+                )
         if self.precision not in ("fp32", "bf16"):
             raise ArgumentError(
-                f"TrainOptions: precision is {self.precision!r}, must be 'fp32' or 'bf16'"
+                f"TrainOptions: precision is {self.precision!r}, must be 'fp32' or 'bf16'; choose "
+                "one"
             )
 
 
