@@ -4,6 +4,7 @@ A layer's analysis goes from features to latents before any gain, a head from de
 divided by their gains to features. What is between them is integers: `export_numpy_decoder`.
 """
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveal._core.files import atomic_write
+from foveal._core.files import write_bytes
 from foveal._core.onnx_writer import Graph
 from foveal.codec.config import Head, Layer, Source
 from foveal.codec.model import FeatureCodec
@@ -49,11 +50,8 @@ def export_onnx(model: FeatureCodec, folder: str | Path) -> list[Path]:
 
 
 def _write(path: Path, graph: Graph, identity: str) -> Path:
-    from foveal import __version__
-
-    data = graph.encode(producer="foveal", version=__version__, about={"model_id": identity})
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+    about = {"model_id": identity}
+    write_bytes(path, graph.encode(producer="foveal", version=version("foveal"), about=about))
     return path
 
 

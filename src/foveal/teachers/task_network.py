@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -90,11 +90,11 @@ class TaskNetwork(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def freeze(self) -> Self:
+    def freeze(self) -> "TaskNetwork":
         """Go into evaluation mode for good measure, and let no gradient into the weights."""
         return self.eval().requires_grad_(False)
 
-    def fold(self) -> Self:
+    def fold(self) -> "TaskNetwork":
         """Fold batch normalisation into the convolutions: the same answers, fewer steps."""
         for module in self.modules():
             if isinstance(module, Conv):
