@@ -199,6 +199,7 @@ def bd_rate(
     anchor: tuple[Sequence[float] | ndarray, Sequence[float] | ndarray],
     test: tuple[Sequence[float] | ndarray, Sequence[float] | ndarray],
     *,
+    floor: float = -np.inf,
     least_overlap: float = LEAST_OVERLAP,
     least_points: int = LEAST_POINTS,
 ) -> BDRate:
@@ -207,6 +208,7 @@ def bd_rate(
     Args:
         anchor: Rates and scores of what is compared with; more score is better.
         test: Those of what is judged.
+        floor: Scores below it do not count, neither as overlap nor in the mean.
         least_overlap: Least share of all scores that both must have.
         least_points: Least points of each curve after what dips or saturates is taken out.
 
@@ -215,17 +217,19 @@ def bd_rate(
     Source: Bjontegaard, VCEG-M33, 2001, with log rate interpolated by score.
     """
     a, b = monotone_curve(*anchor), monotone_curve(*test)
-    low, high = max(a[1][0], b[1][0]), min(a[1][-1], b[1][-1])
-    union = max(a[1][-1], b[1][-1]) - min(a[1][0], b[1][0])
+    low, high = max(a[1][0], b[1][0], floor), min(a[1][-1], b[1][-1])
+    union = max(a[1][-1], b[1][-1]) - max(min(a[1][0], b[1][0]), floor)
     overlap = max(0.0, float(high - low)) / float(union) if union > 0 else 0.0
-    counts = (len(a[0]), len(b[0]))
+    # Of the points below the floor, the last one still carries the curve up to it.
+    counts = tuple(int((s >= floor).sum()) + int(s[0] < floor) for _, s in (a, b))
     reason = ""
     if min(counts) < least_points:
         reason = f"{min(counts)} points are left of a curve, must be {least_points} at least"
     elif overlap < least_overlap:
         reason = f"scores overlap by {100 * overlap:.0f} %, must by {100 * least_overlap:.0f} %"
     if reason:
-        return BDRate(None, overlap, float(low), float(high), *counts, reason)
+        return BDRate(None, overlap, float(low), float(high), counts[0], counts[1], reason)
     areas = [Pchip(s, r).integral(float(low), float(high)) for r, s in (a, b)]
     gap = (areas[1] - areas[0]) / float(high - low)
-    return BDRate(100 * float(np.expm1(gap)), overlap, float(low), float(high), *counts)
+    percent = 100 * float(np.expm1(gap))
+    return BDRate(percent, overlap, float(low), float(high), counts[0], counts[1])

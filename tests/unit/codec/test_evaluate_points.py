@@ -232,7 +232,7 @@ def test_bd_rate_with_an_interval() -> None:
     assert interval.low == pytest.approx(-50)
     few, open_interval = draws.bd_rate(ours[:3], theirs)
     assert few.percent is None
-    assert few.reason == "3 points are left of a curve, must be 4 at least"
+    assert few.reason == "2 points are left of a curve, must be 4 at least"
     assert (open_interval.value, open_interval.reached) == (None, 0.0)
 
 

@@ -101,6 +101,25 @@ def test_too_little_overlap_gives_a_reason_and_no_figure() -> None:
     assert found.reason == "scores overlap by 17 %, must by 50 %"
 
 
+def test_scores_below_the_floor_do_not_count() -> None:
+    scores = [0.0, 0.25, 0.5, 0.75, 1.0]
+    anchor = ([2 ** (10 * s) for s in scores], scores)
+    test = ([2 ** (11 * s) for s in (0.5, 0.75, 1.0, 1.25)], [0.5, 0.75, 1.0, 1.25])
+    whole = bd_rate(anchor, test)
+    assert whole.overlap == pytest.approx(0.5 / 1.25)
+    assert whole.percent is None
+    found = bd_rate(anchor, test, floor=0.6)
+    assert (found.low, found.high) == (0.6, 1.0)
+    assert found.overlap == pytest.approx(0.4 / 0.65)
+    assert (found.anchor_points, found.test_points) == (3, 4)
+    assert found.percent is None  # three points are left
+    few = bd_rate(anchor, test, floor=0.6, least_points=3)
+    # the mean gap in log2 is the mean score, 0.8
+    assert few.percent == pytest.approx(100 * (2**0.8 - 1))
+    above = bd_rate(anchor, test, floor=2.0)
+    assert (above.percent, above.overlap) == (None, 0.0)
+
+
 def test_no_overlap_at_all() -> None:
     found = bd_rate((RATES, SCORES), (RATES, [s + 2 for s in SCORES]))
     assert (found.percent, found.overlap) == (None, 0.0)

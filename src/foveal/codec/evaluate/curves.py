@@ -19,6 +19,8 @@ from foveal.stats.bd_rate import BDRate, bd_rate
 from foveal.stats.bootstrap import ANECDOTE_BELOW
 
 RESAMPLES = 1000
+FLOOR = 0.5
+"""Retention below which nobody would use a codec: BD-rates leave it out."""
 _ROUNDING = 1e-9
 _BD_RESAMPLES = 200
 
@@ -231,7 +233,7 @@ class Resamples:
         tasks: Sequence[str] | None = None,
         rule: Rule = "mean",
     ) -> tuple[BDRate, Figure]:
-        """Return the BD-rate of points against an anchor, and its interval of some resamples."""
+        """Return the BD-rate of points against an anchor from `FLOOR` on, and its interval."""
         curves = [self.curve(p, tasks, rule) for p in (anchor, points)]
         rows: list[float] = []
         first: BDRate | None = None
@@ -241,7 +243,7 @@ class Resamples:
             if not (np.isfinite(a[1]).all() and np.isfinite(b[1]).all()):
                 rows.append(np.nan)
                 continue
-            found = bd_rate(a, b)
+            found = bd_rate(a, b, floor=FLOOR)
             first = found if row == 0 else first
             rows.append(np.nan if found.percent is None else found.percent)
             if row == 0 and found.percent is None:
