@@ -6,7 +6,7 @@ arXiv:2110.09241, and Hu et al., arXiv:2106.08512; how the head is trained is ou
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from foveal.errors import ArgumentError
 AT_ONCE = 64
 
 
+@runtime_checkable
 class Network(Protocol):
     """A frozen network that is cut in two."""
 
