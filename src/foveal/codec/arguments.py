@@ -76,6 +76,11 @@ def check_features(
     for name in needed:
         x, source = features[name], sources[name]
         size = (source.height, source.width)
+        if not isinstance(x, Tensor):
+            raise ArgumentError(
+                f"encode: features {name} is a {type(x).__name__}, must be a tensor; take "
+                "torch.from_numpy or torch.tensor"
+            )
         if not x.dtype.is_floating_point:
             raise ArgumentError(
                 f"encode: features {name} has dtype {x.dtype}, must be floating-point; cast it"

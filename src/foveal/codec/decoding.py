@@ -58,7 +58,14 @@ def open_payload(model: FeatureCodec, payload: bytes, max_symbols: int) -> Conta
             f"decode: payload has layer {container.layers[-1]}, must be below "
             f"{len(integers.layers)}; it is damaged"
         )
-    shapes = [integers.layers[i].shape(container.size) for i in container.layers]
+    present = [integers.layers[i] for i in container.layers]
+    for layer in present if container.size else ():
+        if any(a == 1 != b for a, b in zip(layer.inputs, container.size or (), strict=True)):
+            raise BitstreamError(
+                f"decode: payload has features of size {container.size}, must have length 1 where "
+                f"the model's {layer.inputs} has; it is damaged"
+            )
+    shapes = [layer.shape(container.size) for layer in present]
     symbols = sum(a * b * c for a, b, c in shapes) * len(container.streams)
     if symbols > max_symbols:
         raise BitstreamError(

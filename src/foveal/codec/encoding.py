@@ -22,7 +22,7 @@ from foveal.codec.container_v2 import Container, pack
 from foveal.codec.decoding import CODE_AT_ONCE, decode
 from foveal.codec.integer_model import Ints
 from foveal.codec.model import FeatureCodec
-from foveal.codec.rates import QUALITIES, Wish
+from foveal.codec.rates import QUALITIES, Wish, control_bytes
 from foveal.errors import ArgumentError
 from foveal.receipt import Receipt
 
@@ -116,9 +116,7 @@ class Coder:
         """Return the payload of some images."""
         model = self.model
         sent = [i in self.numbers for i, x in enumerate(model.config.layers) for _ in x.tasks]
-        rows = [wish.to_bytes(sent) for wish in wishes]
-        if len({len(row) for row in rows}) != 1:
-            rows = [bytes(q + 1 for q in wish.qualities) for wish in wishes]
+        rows = control_bytes(wishes, sent)
         first = [bytes([i]) if model.integers.conditional else b"" for i in orders]
         controls = tuple(a + b for a, b in zip(first, rows, strict=True))
         numbers, table = tuple(self.numbers), tuple(map(tuple, streams))
@@ -208,8 +206,9 @@ def encode(
         tasks: Tasks to send; the others cost nothing. Default: all.
         quality: 0 to 63, one for all tasks or one each. Default 40. A layer that several wanted
             tasks read takes, channel by channel, the finest that one of them asks for.
-        target_bytes: Instead of `quality`: each image takes the highest quality whose file, coded
-            by itself, is not larger.
+        target_bytes: Instead of `quality`: each image takes a quality whose file, coded by itself,
+            is not larger, while that of the next quality is. It is found by bisection, so that
+            one further up may fit too, should sizes not rise steadily.
         order: Order of coding, for a conditional model: names of all layers, or "best" for the
             one with the fewest bytes, image by image. Default: the model's own.
         head: The frozen rest of the network, features -> answer, by task (or one callable for one
@@ -266,6 +265,13 @@ def encode(
     if target_bytes is not None:
         for i in range(count):
             chosen, row = _fit(coder, i, wish, target_bytes, orders[i])
+            if order == "best":  # the best at another quality may be another
+                found = np.array([wish(chosen).qualities], dtype=np.int64)
+                other = coder.best_order(i, found)
+                if other != orders[i]:
+                    more, again = _fit(coder, i, wish, target_bytes, other)
+                    if more > chosen:
+                        chosen, row, orders[i] = more, again, other
             streams.append(row)
             wishes[i] = wish(chosen)
     else:

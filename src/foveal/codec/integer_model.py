@@ -162,10 +162,6 @@ class IntegerModel:
             return (own,)
         return (own, *(p for p in permutations(range(len(own))) if p != own))
 
-    def elements(self, size: tuple[int, int] | None = None) -> int:
-        """Return the number of latents of an image in all layers."""
-        return sum(int(np.prod(layer.shape(size))) for layer in self.layers)
-
     def controls(self, controls: Sequence[bytes]) -> tuple[Ints, Ints]:
         """Return the orders [images] and qualities [images, pairs] that control bytes stand for.
 

@@ -432,6 +432,10 @@ def open_payload(model: Model, payload: bytes, max_symbols: int) -> Container:
         spec = model.layers[number].spec
         _, rows, columns = model.layers[number].shape(container.size)
         tied = spec["tied"] and [rows, columns] != spec["tied"]
+        tied = tied or any(
+            a == 1 != b
+            for a, b in zip(spec["inputs"], container.size or spec["inputs"], strict=True)
+        )
         if tied or rows * columns > spec["most_positions"]:
             raise BitstreamError(f"decode: layer {spec['name']} cannot have {rows} x {columns}")
     return container

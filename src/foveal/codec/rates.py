@@ -118,7 +118,7 @@ class Wish:
     def to_bytes(self, sent: Sequence[bool]) -> bytes:
         """Return one byte if all pairs that are sent ask the same, else one for every pair.
 
-        0 is off, q + 1 otherwise.
+        0 is off or not sent, q + 1 otherwise.
 
         Args:
             sent: Of each pair, whether its layer is in the file.
@@ -126,7 +126,8 @@ class Wish:
         own = {q for q, there in zip(self.qualities, sent, strict=True) if there}
         if len(own) == 1:
             return bytes([own.pop() + 1])
-        return bytes(q + 1 for q in self.qualities)
+        pairs = zip(self.qualities, sent, strict=True)
+        return bytes(q + 1 if there else 0 for q, there in pairs)
 
     @classmethod
     def of(cls, asked: Sequence[Sequence[str]], quality: int | Mapping[str, int]) -> "Wish":
@@ -151,6 +152,14 @@ class Wish:
         else:
             each = dict.fromkeys(tasks, _quality("", quality))
         return cls(tuple(max((each[task] for task in tasks), default=OFF) for tasks in asked))
+
+
+def control_bytes(wishes: Sequence[Wish], sent: Sequence[bool]) -> list[bytes]:
+    """Return the quality bytes of images, of one width; see `Wish.to_bytes`."""
+    rows = [wish.to_bytes(sent) for wish in wishes]
+    if len({len(row) for row in rows}) > 1:
+        rows = [row if len(row) > 1 else row * len(sent) for row in rows]
+    return rows
 
 
 def _quality(task: str, value: Any) -> int:

@@ -13,6 +13,7 @@ from foveal.codec.container_v2 import pack, parse, unpack
 from foveal.codec.decoding import MAX_SYMBOLS, decode, decode_symbols, open_payload
 from foveal.codec.encoding import Stream, encode
 from foveal.codec.model import FeatureCodec
+from foveal.codec.rates import Wish, control_bytes
 
 
 def load(
@@ -38,7 +39,7 @@ def load(
 def extract(model: FeatureCodec, payload: bytes, *, tasks: Sequence[str]) -> bytes:
     """Return a smaller payload with only the layers that some tasks need; nothing is coded again.
 
-    Layers that these were coded given stay too.
+    Layers that these were coded given stay too; qualities of what is dropped go.
 
     Raises:
         ArgumentError: the model has no such task, or the payload lacks one of its layers.
@@ -47,7 +48,13 @@ def extract(model: FeatureCodec, payload: bytes, *, tasks: Sequence[str]) -> byt
     container = open_payload(model, payload, 1 << 62)
     wanted = wanted_layers(model, check_tasks(model, tasks, "extract"))
     numbers = [model.config.layers.index(layer) for layer in wanted]
-    return pack(container.keep(model.integers.with_parents(container, numbers)))
+    kept = model.integers.with_parents(container, numbers)
+    orders, qualities = model.integers.controls(container.controls)
+    sent = [i in kept for i, layer in enumerate(model.config.layers) for _ in layer.tasks]
+    rows = control_bytes([Wish(tuple(row)) for row in qualities.tolist()], sent)
+    first = [bytes([i]) if model.integers.conditional else b"" for i in orders.tolist()]
+    controls = tuple(a + b for a, b in zip(first, rows, strict=True))
+    return pack(replace(container.keep(kept), controls=controls))
 
 
 def split(payload: bytes) -> list[bytes]:

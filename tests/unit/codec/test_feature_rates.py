@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from foveal.codec.prior.base import LOG_STEP
-from foveal.codec.rates import ANCHORS, OFF, QUALITIES, SILENT, Gains, Wish, gains, log_gains
+from foveal.codec.rates import (
+    ANCHORS,
+    OFF,
+    QUALITIES,
+    SILENT,
+    Gains,
+    Wish,
+    control_bytes,
+    gains,
+    log_gains,
+)
 from foveal.errors import ArgumentError
 
 
@@ -101,8 +111,11 @@ def test_control_bytes_by_hand() -> None:
     wish = Wish((7, 7, OFF, 9))
     assert wish.to_bytes([True] * 4) == bytes([8, 8, 0, 10])
     assert wish.to_bytes([True, True, False, False]) == bytes([8])
+    assert wish.to_bytes([True, False, False, True]) == bytes([8, 0, 0, 10])
     assert wish.to_bytes([False, False, True, False]) == bytes([0])
-    assert Wish((5,)).to_bytes([False]) == bytes([6])
+    rows = control_bytes([wish, Wish((3, 3, 3, 3))], [True, True, False, True])
+    assert rows == [bytes([8, 8, 0, 10]), bytes([4] * 4)]
+    assert control_bytes([Wish((3, 3)), Wish((4, 4))], [True, True]) == [b"\4", b"\5"]
 
 
 @pytest.mark.parametrize("quality", [-1, 64, 3.0, True, "9", None])
