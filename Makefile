@@ -2,7 +2,7 @@
 TORCH ?= 2.13.0
 PYTHON ?= python3
 PY := .venv/bin/python
-TYPECHECKED := core codec lowlight motion data web teachers
+TYPECHECKED := core codec lowlight motion data stats web teachers
 # these pass values of the wrong type on purpose, to see the library's own error
 WRONG_TYPES := \
   tests/unit/attention/test_attention_attach.py::test_precision_must_be_one \
@@ -18,6 +18,10 @@ WRONG_TYPES := \
   tests/unit/codec/test_codec.py::test_bad_features_are_named \
   tests/unit/codec/test_codec.py::test_pixel_ladder_names_its_arguments \
   tests/unit/codec/test_entropy.py::test_bad_scales_are_named \
+  tests/unit/codec/test_feature_config.py::test_bad_ \
+  tests/unit/codec/test_feature_rates.py::test_wishes_by_hand \
+  tests/unit/codec/test_feature_rates.py::test_bad_qualities \
+  tests/unit/codec/test_fit.py::test_bad_arguments_are_named \
   tests/unit/codec/test_entropy.py::test_arguments_are_named \
   tests/unit/lowlight/test_lowlight_curve.py::test_strength_and_errors \
   tests/unit/lowlight/test_lowlight_curve_paths.py::test_arguments_are_named \
@@ -37,6 +41,11 @@ WRONG_TYPES := \
   tests/unit/teachers/test_teachers_detectors.py::test_disagreement_refuses \
   tests/unit/teachers/test_teachers_graph_hostile.py::test_any_change_of_the_json_ends_in_our_errors \
   tests/unit/teachers/test_teachers_flow.py::test_wrong_shapes_and_types_are_named \
+  tests/unit/data/test_taskworld_wrong_types.py \
+  tests/unit/teachers/test_teachers_task_losses.py::test_what_does_not_fit_is_named \
+  tests/unit/teachers/test_teachers_task_network.py::test_images_that_are_none_are_named \
+  tests/unit/teachers/test_teachers_task_network.py::test_features_that_are_none_are_named \
+  tests/unit/teachers/test_teachers_task_network.py::test_names_that_do_not_exist_are_named \
   tests/unit/teachers/test_teachers_lite.py::test_wrong_shapes_are_refused
 .PHONY: help setup demo test kernels ci lint types docs bench gpu clean
 
