@@ -463,13 +463,6 @@ def test_sides_of_length_1_stay() -> None:
         decode(model, pack(strange))
 
 
-def test_arrays_are_not_tensors() -> None:
-    model = make(separate(SOURCES[:1], SIZES))
-    x: Features = {"a": np.zeros((1, 3, 6, 5))}  # type: ignore[dict-item]
-    with pytest.raises(ArgumentError, match="features a is a ndarray, must be a tensor; take"):
-        encode(model, x)
-
-
 def test_qualities_of_unknown_tasks() -> None:
     model = make(separate(SOURCES[:1], SIZES))
     with pytest.raises(ArgumentError, match=r"quality has \['depth'\], must have some of \['a'\]"):

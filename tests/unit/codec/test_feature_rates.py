@@ -104,7 +104,6 @@ def test_wishes_by_hand() -> None:
     asked = [("a",), ("a", "b"), (), ("b",)]
     assert Wish.of(asked, 7).qualities == (7, 7, OFF, 7)
     assert Wish.of(asked, {"a": 3, "b": 9, "c": 60}).qualities == (3, 9, OFF, 9)
-    assert Wish.of([("a",)], np.int64(63)).qualities == (63,)  # type: ignore[arg-type]
 
 
 def test_control_bytes_by_hand() -> None:
@@ -118,13 +117,13 @@ def test_control_bytes_by_hand() -> None:
     assert control_bytes([Wish((3, 3)), Wish((4, 4))], [True, True]) == [b"\4", b"\5"]
 
 
-@pytest.mark.parametrize("quality", [-1, 64, 3.0, True, "9", None])
-def test_bad_qualities(quality: object) -> None:
+@pytest.mark.parametrize("quality", [-1, 64, True])
+def test_bad_qualities(quality: int) -> None:
     message = r"must be an integer in 0\.\.63"
     with pytest.raises(ArgumentError, match=f"encode: quality is {quality!r}, {message}"):
-        Wish.of([("a",)], quality)  # type: ignore[arg-type]
+        Wish.of([("a",)], quality)
     with pytest.raises(ArgumentError, match=f"encode: quality of a is {quality!r}, {message}"):
-        Wish.of([("a",)], {"a": quality})  # type: ignore[dict-item]
+        Wish.of([("a",)], {"a": quality})
 
 
 def test_a_wanted_task_needs_an_entry() -> None:

@@ -1,0 +1,65 @@
+"""What is of the wrong type is named: by Foveal, or by the type checker where one runs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from foveal.codec.config import CodecConfig, Head, Layer, Source
+from foveal.codec.model import FeatureCodec
+from foveal.codec.rates import Wish
+from foveal.codec.schemes import Sizes, separate
+from foveal.codec.stream_v2 import encode
+from foveal.errors import ArgumentError
+
+A = Source("a", 3, height=8, width=6)
+LAYER = Layer("one", ("a",), ("a",), channels=4)
+HEAD = Head("a", ("one",))
+PLAIN = CodecConfig((A,), (LAYER,), (HEAD,))
+CASES: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "source-name": (A, {"name": 3}, "source name is 3"),
+    "kind": (A, {"kind": "cube"}, "kind of a is 'cube', must be one of"),
+    "width": (A, {"width": 2.0}, "width of a is 2.0"),
+    "nonnegative": (A, {"nonnegative": 1}, "nonnegative, teacher, sha256 of a are 1, '', ''"),
+    "teacher": (A, {"teacher": None}, "must be a bool and texts; change them"),
+    "inputs-list": (LAYER, {"inputs": ["a"]}, "inputs of layer one is ['a']"),
+    "inputs-numbers": (LAYER, {"inputs": (1,)}, "inputs of layer one is (1,)"),
+    "stride": (LAYER, {"stride": 2.0}, "stride of layer one is 2.0"),
+    "external": (HEAD, {"external": 1}, "external of head a is 1, must be True or False"),
+    "order": (PLAIN, {"order": "one"}, "order is 'one', must be a tuple"),
+}
+
+
+def refused(text: str, call: Callable[..., object], *arguments: Any, **more: Any) -> None:
+    """Expect our own error with a text, or the type checker's about the same argument."""
+    with pytest.raises((ArgumentError, TypeCheckError)) as found:
+        call(*arguments, **more)
+    if isinstance(found.value, ArgumentError):
+        assert text in str(found.value)
+    else:
+        assert "Type-check error" in str(found.value)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_configurations(name: str) -> None:
+    start, changes, message = CASES[name]
+    refused(message, replace, start, **changes)
+
+
+@pytest.mark.parametrize("quality", [3.0, "9", None])
+def test_qualities(quality: object) -> None:
+    message = f"is {quality!r}, must be an integer in 0..63; clip it, or leave the task out"
+    refused(f"encode: quality {message}", Wish.of, [("a",)], quality)
+    refused(f"encode: quality of a {message}", Wish.of, [("a",)], {"a": quality})
+
+
+def test_arrays_are_not_tensors() -> None:
+    model = FeatureCodec(separate((A,), Sizes(2, 2, 2, 2, 0, side=1)))
+    model.start({"a": torch.randn(4, *A.shape)})
+    array = np.zeros((1, *A.shape))
+    message = "features a is a ndarray, must be a tensor; take"
+    refused(message, encode, model.finalise(), {"a": array})
