@@ -18,9 +18,7 @@ WRONG_TYPES := \
   tests/unit/codec/test_codec.py::test_bad_features_are_named \
   tests/unit/codec/test_codec.py::test_pixel_ladder_names_its_arguments \
   tests/unit/codec/test_entropy.py::test_bad_scales_are_named \
-  tests/unit/codec/test_feature_config.py::test_bad_ \
-  tests/unit/codec/test_feature_rates.py::test_wishes_by_hand \
-  tests/unit/codec/test_feature_rates.py::test_bad_qualities \
+  tests/unit/codec/test_feature_wrong_types.py \
   tests/unit/codec/test_fit.py::test_bad_arguments_are_named \
   tests/unit/codec/test_entropy.py::test_arguments_are_named \
   tests/unit/lowlight/test_lowlight_curve.py::test_strength_and_errors \
