@@ -160,7 +160,13 @@ class Loop:
         if self.before is not None:
             layers = len(self.model.config.layers)
             self.before.copy_(draw_orders(layers, self.options.batch, generator))
-        torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator)))  # of the noise
+        self._seed_noise(int(torch.randint(1 << 62, (), generator=generator)))
+
+    def _seed_noise(self, seed: int) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index].manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def _done(self, begin: float, step: int) -> float:
         done = step / self.options.steps
