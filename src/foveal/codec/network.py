@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -124,21 +125,15 @@ class Network(nn.Module):
 
     def scale(self, source: str) -> Scale:
         """Return the normalisation of a source."""
-        part = self.scales[source]
-        assert isinstance(part, Scale)
-        return part
+        return cast(Scale, self.scales[source])
 
     def layer(self, name: str) -> LayerNetwork:
         """Return what is trained of a layer."""
-        part = self.layers[name]
-        assert isinstance(part, LayerNetwork)
-        return part
+        return cast(LayerNetwork, self.layers[name])
 
     def head(self, task: str) -> Synthesis:
         """Return the synthesis transform of a task."""
-        part = self.heads[task]
-        assert isinstance(part, Synthesis)
-        return part
+        return cast(Synthesis, self.heads[task])
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -180,9 +175,7 @@ class Network(nn.Module):
             centered = latents - mean[:, None, None]
             std = centered.square().mean().sqrt().clamp_min(1e-6)
             part.analysis.last.weight.div_(std)
-            bias = part.analysis.last.bias
-            assert bias is not None
-            bias.sub_(mean).div_(std)
+            cast(Tensor, part.analysis.last.bias).sub_(mean).div_(std)
             part.prior.start(centered / std)
 
     def normalise(self, name: str, x: Tensor) -> Float[Tensor, "b c h w"]:

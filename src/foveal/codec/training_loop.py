@@ -241,10 +241,9 @@ class Loop:
         revived = sum(prior.revive() for prior in self.revivable) if early else 0
         log.rows.append({"step": step, "revived": revived, **row})
         if self.checkpoint is not None:
-            self._save(step, self.spent + time.perf_counter() - begin, log)
+            self._save(self.checkpoint, step, self.spent + time.perf_counter() - begin, log)
 
-    def _save(self, step: int, seconds: float, log: TrainLog) -> None:
-        assert self.checkpoint is not None
+    def _save(self, path: Path, step: int, seconds: float, log: TrainLog) -> None:
         tensors = {f"state/{name}": value for name, value in self.states.items()}
         moved = 0.0
         for name, value, average in zip(self.names, self.params, self.ema, strict=True):
@@ -255,7 +254,7 @@ class Loop:
             tensors[f"second/{name}"] = state.get("exp_avg_sq", torch.zeros_like(value))
             moved = max(moved, float(state.get("step", 0.0)))
         config = {"step": step, "moments": moved, "seconds": seconds, "rows": log.rows}
-        save_weights(self.checkpoint, tensors, config)
+        save_weights(path, tensors, config)
 
     def _resume(self, log: TrainLog) -> None:
         if self.checkpoint is None or not self.checkpoint.with_suffix(".json").exists():

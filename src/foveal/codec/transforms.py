@@ -4,7 +4,7 @@ A vector is a map of one position, tokens without a grid are a map of one column
 1 gets kernels and strides of length 1 along it, so that one pair of transforms serves all of them.
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -77,9 +77,7 @@ class Analysis(nn.Module):
     @property
     def last(self) -> nn.Conv2d:
         """The layer that gives the latents."""
-        part = self.parts[-1]
-        assert isinstance(part, nn.Conv2d)
-        return part
+        return cast(nn.Conv2d, self.parts[-1])
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n u v"]:
         """Return latents of ceil(h / stride) x ceil(w / stride) positions."""
