@@ -16,6 +16,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from torch.nn import functional
 from foveal.codec import schemes
 from foveal.codec.model import FeatureCodec, Source
 from foveal.codec.stream_v2 import decode, encode, inspect
-from foveal.codec.training import Objective, TrainOptions, train
+from foveal.codec.training import ANSWER, Objective, TrainOptions, train
 from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
 TASK = "class"
@@ -71,6 +72,29 @@ class Deep:
         ).sum(1)
         last, pooled = gap[:, :a].mean(1), gap[:, a : a + b].mean(1)
         return self.args.gamma * last + self.args.delta * pooled + self.args.beta * kl
+
+
+class Pool:
+    """Features and answers of many crops, worked out once and drawn from at every step."""
+
+    def __init__(
+        self, count: int, fresh: Callable[[int], Tensor], deep: Deep, args: argparse.Namespace
+    ):
+        first = fresh(1)
+        rows = deep.answer(first).shape[1]
+        self.features = first.new_empty((count, *first.shape[1:]), dtype=torch.float16)
+        self.answers = first.new_empty((count, rows), dtype=torch.float16)
+        with torch.no_grad():
+            for i in range(0, count, args.batch):
+                part = fresh(min(args.batch, count - i))
+                self.features[i : i + len(part)] = part
+                self.answers[i : i + len(part)] = deep.answer(part)
+
+    def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return features and answers of some crops."""
+        index = torch.randint(len(self.features), (count,), generator=generator)
+        index = index.to(self.features.device)
+        return {TASK: self.features[index].float(), ANSWER + TASK: self.answers[index].float()}
 
 
 @torch.no_grad()
@@ -121,9 +145,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     teacher = EfficientNetLite0.load().to(device)
 
     @torch.no_grad()
-    def batches(count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        torch.manual_seed(int(torch.randint(1 << 31, (1,), generator=generator)))
-        return {TASK: teacher.features(random_crops(photos, count, stamps, args))}
+    def fresh(count: int) -> Tensor:
+        return teacher.features(random_crops(photos, count, stamps, args))
 
     source = Source(TASK, 112, "map", 14, 14, teacher="efficientnet-lite0/stride16")
     sizes = schemes.Sizes(
@@ -136,10 +159,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         codewords=args.codewords,
     )
     model = FeatureCodec(schemes.joint([source], sizes)).to(device)
-    generator = torch.Generator().manual_seed(args.seed)
-    sample = torch.cat([batches(args.batch, generator)[TASK] for _ in range(8)])
+    sample = torch.cat([fresh(args.batch) for _ in range(8)])
     model.start({TASK: sample})
     deep = Deep(teacher, sample[: 2 * args.batch], args)
+    begin = time.perf_counter()
+    pool = Pool(args.pool, fresh, deep, args)
+    filled = time.perf_counter() - begin
+
+    def batches(count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return pool.draw(count, generator)
+
     options = TrainOptions(
         steps=args.steps,
         minutes=args.minutes,
@@ -152,9 +181,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         seed=args.seed,
         precision=args.precision,
     )
-    begin = time.perf_counter()
     log = train(model, batches, {TASK: Objective(deep.answer, deep.distance)}, options)
-    counted = torch.cat([batches(args.batch, generator)[TASK] for _ in range(24)])
+    counted = torch.cat([fresh(args.batch) for _ in range(24)])
     model.finalise({TASK: counted})
     model.save(args.out)
     model = FeatureCodec.load(args.out).to(device)
@@ -170,7 +198,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "model_id": model.model_id.hex(),
         "steps": log.steps,
         "no_graph": log.no_graph,
-        "seconds": time.perf_counter() - begin,
+        "seconds": {"crops": filled, "training": log.seconds},
         "losses": log.rows,
         "validation": judge(model, teacher, val),
     }
@@ -191,9 +219,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="training time; 0: by steps")
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--pool", type=int, default=160_000, help="crops that training draws from")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--lowest", type=float, default=3000.0, help="bits per unit at quality 0")
-    parser.add_argument("--highest", type=float, default=150000.0, help="the same at quality 63")
+    parser.add_argument("--highest", type=float, default=60000.0, help="the same at quality 63")
     parser.add_argument("--prior", default="codebook-global")
     parser.add_argument("--latent", type=int, default=48, help="latent channels")
     parser.add_argument("--hidden", type=int, default=128)

@@ -5,10 +5,11 @@
                separate:spatial:scene,segmentation,normal,reshading:2.0
 
 A job is SCHEME:PRIOR:TASKS:MINUTES[:NAME[:OPTION=VALUE,...]], SCHEME one of joint, separate and
-conditional. Each writes NAME.safetensors (with its JSON), NAME.log.json (settings, losses) and
+conditional; frozen=analysis leaves what has that in its name as it was drawn (a random stream). Each writes NAME.safetensors (with its JSON), NAME.log.json (settings, losses) and
 NAME.npz: for each split and quality the bytes of every image's own file, and per task the sums that
 scores are made of, so that any two codecs can be compared image by image afterwards. What is there
-already is left alone, so that an interrupted run goes on.
+already is left alone, and a codec in training is kept
+every 500 steps, so that an interrupted run goes on.
 """
 
 import argparse
@@ -179,7 +180,14 @@ def make(
     options = options_of(job, args)
     begin = time.perf_counter()
     aims = objectives(bank, own, job.tasks)
-    log = train(model, batches_of(own | answered(own, aims)), aims, options)
+    log = train(
+        model,
+        batches_of(own | answered(own, aims)),
+        aims,
+        options,
+        trainable=lambda name: job.options.get("frozen", "\n") not in name,
+        checkpoint=args.out / f"{job.name}.resume.safetensors",
+    )
     spent = time.perf_counter() - begin
     counted = {name: value[-args.counted :].float() for name, value in own.items()}
     model.finalise(counted)
