@@ -5,11 +5,11 @@
                separate:spatial:scene,segmentation,normal,reshading:2.0
 
 A job is SCHEME:PRIOR:TASKS:MINUTES[:NAME[:OPTION=VALUE,...]], SCHEME one of joint, separate and
-conditional; frozen=analysis leaves what has that in its name as it was drawn (a random stream). Each writes NAME.safetensors (with its JSON), NAME.log.json (settings, losses) and
-NAME.npz: for each split and quality the bytes of every image's own file, and per task the sums that
-scores are made of, so that any two codecs can be compared image by image afterwards. What is there
-already is left alone, and a codec in training is kept
-every 500 steps, so that an interrupted run goes on.
+conditional; frozen=analysis leaves what has that in its name as it was drawn (a random stream).
+Each writes NAME.safetensors (with its JSON), NAME.log.json (settings, losses) and NAME.npz: for
+each split and quality the bytes of every image's own file, and per task the sums that scores are
+made of, so that any two codecs can be compared image by image afterwards. What is there already is
+left alone, and a codec in training is kept every 500 steps, so that an interrupted run goes on.
 """
 
 import argparse
