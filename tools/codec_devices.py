@@ -27,7 +27,7 @@ from torch import Tensor
 
 from foveal.codec.encoding import encode
 from foveal.codec.model import FeatureCodec
-from foveal.codec.stream_v2 import decode, decode_symbols, split
+from foveal.codec.stream import decode, decode_symbols, split
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 AT_ONCE = 50

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from foveal.codec.container_v2 import Container, pack, write_varint
+from foveal.codec.container import Container, pack, write_varint
 from foveal.codec.context import IntegerContext, to_centers, to_values
 from foveal.codec.entropy.rans import encode_symbols, escape_operations
 from foveal.codec.entropy.tables import FrequencyTables, escape_code
@@ -27,7 +27,7 @@ from foveal.codec.prior.integers import DTYPES
 from foveal.codec.prior.reference import levels_reference
 from foveal.codec.rates import log_gains
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "codec2"
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "codec"
 MODEL = "codebook-local"
 
 

@@ -34,16 +34,16 @@ import numpy as np
 import torch
 
 from foveal.codec.config import Source
-from foveal.codec.container_v2 import Container, pack, unpack, write_varint
+from foveal.codec.container import Container, pack, unpack, write_varint
 from foveal.codec.encoding import encode
 from foveal.codec.model import FeatureCodec
 from foveal.codec.numpy_decoder import export_numpy_decoder
 from foveal.codec.schemes import Sizes, conditional, joint
-from foveal.codec.stream_v2 import decode_symbols
+from foveal.codec.stream import decode_symbols
 from foveal.errors import BitstreamError
 
 ROOT = Path(__file__).parents[1]
-GOLDEN = ROOT / "tests" / "golden" / "codec2"
+GOLDEN = ROOT / "tests" / "golden" / "codec"
 SMALL = (
     "codebook-global",
     "codebook-local",

@@ -29,7 +29,7 @@ from foveal.codec.model import FeatureCodec
 from foveal.codec.numpy_decoder import export_numpy_decoder
 from foveal.codec.prior.config import KINDS
 from foveal.codec.schemes import Sizes, joint
-from foveal.codec.stream_v2 import decode_symbols
+from foveal.codec.stream import decode_symbols
 
 
 def random_model(prior: str) -> FeatureCodec:

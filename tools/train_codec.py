@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from foveal.codec import schemes
 from foveal.codec.model import FeatureCodec, Source
-from foveal.codec.stream_v2 import decode, encode, inspect
+from foveal.codec.stream import decode, encode, inspect
 from foveal.codec.training import ANSWER, Objective, TrainOptions, train
 from foveal.teachers.efficientnet_lite import EfficientNetLite0
 

@@ -30,8 +30,8 @@ from torch import Tensor
 from foveal.codec import schemes
 from foveal.codec.config import Source
 from foveal.codec.model import FeatureCodec
-from foveal.codec.stream_v2 import decode, encode
-from foveal.codec.stream_v2 import split as split_images
+from foveal.codec.stream import decode, encode
+from foveal.codec.stream import split as split_images
 from foveal.codec.training import ANSWER, Objective, TrainOptions, train
 from foveal.data import taskworld
 from foveal.teachers.task_losses import distillation_loss

@@ -1,108 +1,121 @@
-"""Any bytes: a valid decode or a BitstreamError, never anything else, never a hang."""
+"""Any bytes: both decoders refuse them with a BitstreamError or give the same integers."""
 
+import importlib.util
+import sys
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal import codec
-from foveal.codec.container import pack, unpack
-from foveal.codec.entropy import (
-    LaneDecoder,
-    RansDecoder,
-    encode_lanes,
-    encode_symbols,
-    laplace_tables,
-)
-from foveal.errors import BitstreamError
+from foveal.codec.container import Container, pack
+from foveal.codec.stream import decode_symbols
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "codec"
-MODEL = codec.load(GOLDEN / "tiny.safetensors")
-PAYLOAD = (GOLDEN / "tiny.fvl").read_bytes()
-TABLES = laplace_tables([0.05, 0.5, 3.0, 20.0])
-FUZZ = settings(deadline=None, max_examples=80)
+TOOL = Path(__file__).parents[2] / "tools" / "fuzz_codec.py"
+_spec = importlib.util.spec_from_file_location("fuzz_codec", TOOL)
+assert _spec is not None
+assert _spec.loader is not None
+fuzz_codec = importlib.util.module_from_spec(_spec)
+sys.modules["fuzz_codec"] = fuzz_codec
+_spec.loader.exec_module(fuzz_codec)
+
+FUZZ = settings(deadline=None, max_examples=150)
+FEW = settings(deadline=None, max_examples=40)
+NUMBERS = range(len(fuzz_codec.SMALL))
 
 
-def survive(payload: bytes) -> None:
-    try:
-        y = codec.decode_symbols(MODEL, payload, max_images=64)
-    except BitstreamError:
-        return
-    assert y.shape[1:] == MODEL.latent_shape
-
-
-@FUZZ
-@given(st.binary(max_size=400))
-def test_random_payload(data: bytes) -> None:
-    survive(data)
-    survive(b"FV\x10" + MODEL.model_id + data)
+@pytest.fixture(scope="module")
+def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fuzz_codec.Fuzzer]:
+    """The golden models and their exported decoders, with memory watched."""
+    made = fuzz_codec.Fuzzer(tmp_path_factory.mktemp("ports"), 1, large=False)
+    tracemalloc.start()
+    yield made
+    tracemalloc.stop()
 
 
 @FUZZ
-@given(st.lists(st.binary(max_size=60), min_size=1, max_size=20))
-def test_random_streams_in_a_valid_container(streams: list[bytes]) -> None:
-    survive(pack(MODEL.model_id, streams))
+@given(index=st.integers(0, 1 << 30))
+def test_damage_of_every_kind(fuzzer: fuzz_codec.Fuzzer, index: int) -> None:
+    _, target, payload = fuzzer.make(index)
+    result = fuzzer.run(target, payload)
+    assert result.outcome in ("refused", "decoded")
+    assert max(result.peak.values()) < fuzz_codec.LIMIT_BYTES
 
 
-@FUZZ
-@given(st.integers(0, 8 * len(PAYLOAD) - 1), st.integers(0, len(PAYLOAD)))
-def test_bit_flips_and_truncations(bit: int, cut: int) -> None:
-    damaged = bytearray(PAYLOAD)
-    damaged[bit // 8] ^= 1 << bit % 8
-    survive(bytes(damaged))
-    survive(PAYLOAD[:cut])
-    survive(bytes(damaged[:cut]) + PAYLOAD[cut // 2 :])
+@FEW
+@given(number=st.sampled_from(NUMBERS), data=st.binary(max_size=200), flags=st.integers(0, 15))
+def test_any_bytes_behind_a_true_start(
+    fuzzer: fuzz_codec.Fuzzer, number: int, data: bytes, flags: int
+) -> None:
+    target = fuzzer.small[number]
+    fuzzer.run(target, data)
+    fuzzer.run(target, fuzz_codec.mend(target.headless(2, flags) + data))
 
 
-@FUZZ
-@given(st.integers(0, 2), st.data())
-def test_damage_under_a_good_checksum(which: int, data: st.DataObject) -> None:
-    streams = [bytearray(s) for s in unpack(PAYLOAD).streams]
-    if streams[which]:
-        bit = data.draw(st.integers(0, 8 * len(streams[which]) - 1))
-        streams[which][bit // 8] ^= 1 << bit % 8
-    survive(pack(MODEL.model_id, [bytes(s) for s in streams]))
+@FEW
+@given(number=st.sampled_from(NUMBERS), data=st.data())
+def test_any_streams_and_controls(
+    fuzzer: fuzz_codec.Fuzzer, number: int, data: st.DataObject
+) -> None:
+    target = fuzzer.small[number]
+    layers = tuple(range(len(target.model.config.layers)))
+    images = data.draw(st.integers(1, 3))
+    controls = data.draw(st.lists(st.binary(min_size=1, max_size=8), min_size=1, max_size=1))
+    rows = tuple(tuple(data.draw(st.binary(max_size=30)) for _ in layers) for _ in range(images))
+    fuzzer.run(target, pack(Container(target.model.model_id, layers, rows, (*controls,) * images)))
 
 
-@FUZZ
-@given(st.binary(max_size=80), st.lists(st.integers(0, 3), max_size=60))
-def test_both_decoders_agree_on_any_bytes(stream: bytes, table: list[int]) -> None:
-    indices = np.array(table, dtype=np.int64)
-    found: list[object] = []
-    for kind in (RansDecoder, LaneDecoder):
-        try:
-            if kind is RansDecoder:
-                one = RansDecoder(stream)
-                out = one.decode(TABLES, indices)
-            else:
-                one = LaneDecoder([stream])
-                out = one.decode(TABLES, indices[None])[0]
-            one.close()
-            found.append(out.tolist())
-        except BitstreamError:
-            found.append("refused")
-    assert found[0] == found[1]
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_truncation_and_every_flipped_bit_is_refused(
+    fuzzer: fuzz_codec.Fuzzer, number: int
+) -> None:
+    target = fuzzer.small[number]
+    payload = target.payloads[0]
+    for cut in range(len(payload)):
+        assert fuzzer.run(target, payload[:cut]).outcome == "refused"
+    for bit in range(8 * len(payload)):
+        damaged = bytearray(payload)
+        damaged[bit // 8] ^= 1 << bit % 8
+        assert fuzzer.run(target, bytes(damaged)).outcome == "refused"
 
 
-@FUZZ
-@given(st.lists(st.tuples(st.integers(-(1 << 21), 1 << 21), st.integers(0, 3)), max_size=60))
-def test_any_integers_survive(pairs: list[tuple[int, int]]) -> None:
-    symbols = np.array([p[0] for p in pairs], dtype=np.int64)
-    indices = np.array([p[1] for p in pairs], dtype=np.int64)
-    stream = encode_symbols([(TABLES, symbols, indices)])
-    decoder = RansDecoder(stream)
-    assert np.array_equal(decoder.decode(TABLES, indices), symbols)
-    decoder.close()
-    assert encode_lanes([(TABLES, symbols[None], indices[None])]) == [stream]
+def test_the_fuzzer_finds_what_differs(fuzzer: fuzz_codec.Fuzzer) -> None:
+    """A decoder that belongs to another model is found out, and so is one that crashes."""
+    one, other = fuzzer.small[0], fuzzer.small[1]
+    mixed = fuzz_codec.Target("mixed", one.model, other.port, one.payloads)
+    with pytest.raises(fuzz_codec.Finding, match="one decoder refuses"):
+        fuzzer.run(mixed, one.payloads[0])
+
+    class Crash:
+        BitstreamError = other.port.BitstreamError
+
+        @staticmethod
+        def decode(payload: bytes) -> None:
+            raise IndexError(len(payload))
+
+    with pytest.raises(fuzz_codec.Finding, match="numpy: IndexError"):
+        fuzzer.run(fuzz_codec.Target("crash", one.model, Crash, []), one.payloads[0])
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.integers(1, 18), st.floats(0, 300), st.integers(0, 1 << 20))
-def test_any_features_round_trip(batch: int, amplitude: float, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    x = amplitude * torch.randn((batch, *MODEL.feature_shape), generator=generator)
-    payload = codec.encode(MODEL, x).payload
-    y = codec.decode_symbols(MODEL, payload).reshape(batch, -1)
-    assert np.array_equal(y, MODEL.symbols(x)[1])
+SIZES = (None, (8, 16384), (16384, 9), (150, 150), (400, 400), (16384, 16384))
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(1, SIZES), (9, SIZES[3:4]), (120, SIZES[:1])])
+def test_memory_of_empty_streams_of_the_largest_size(
+    fuzzer: fuzz_codec.Fuzzer, images: int, sizes: tuple[tuple[int, int] | None, ...]
+) -> None:
+    for target in fuzzer.small:
+        layers = tuple(range(len(target.model.config.layers)))
+        controls = (b"\0\1" if target.model.config.conditional else b"\1",) * images
+        for size in sizes:
+            rows = ((b"",) * len(layers),) * images
+            payload = pack(Container(target.model.model_id, layers, rows, controls, size))
+            result = fuzzer.run(target, payload)
+            assert max(result.peak.values()) < fuzz_codec.LIMIT_BYTES
+            if size is None:
+                assert result.outcome == "decoded"
+                assert decode_symbols(target.model, payload)
+            elif size == (16384, 16384):
+                assert result.outcome == "refused"

@@ -169,7 +169,7 @@ def inspect(
 ) -> None:
     """Say what a stream holds and where its bytes go, without decoding it."""
     from foveal import codec
-    from foveal.codec.stream_v2 import inspect as inspect_tasks
+    from foveal.codec.stream import inspect as inspect_tasks
 
     payload = read_payload(source)
     second = payload[:2] == b"FV" and payload[2:3] >= b"\x20"

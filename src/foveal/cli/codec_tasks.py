@@ -82,7 +82,7 @@ def encode_files(
     from foveal.codec.arguments import MAX_IMAGES
     from foveal.codec.encoding import encode
     from foveal.codec.sources import features_of
-    from foveal.codec.stream_v2 import load, split
+    from foveal.codec.stream import load, split
 
     model = load(options.weights)
     wanted = names(options.tasks)
@@ -131,7 +131,7 @@ def decode_file(
     import torch
 
     from foveal.codec.sources import network
-    from foveal.codec.stream_v2 import decode, load
+    from foveal.codec.stream import decode, load
 
     model = load(options.weights)
     decoded = decode(model, payload, tasks=names(options.tasks))
@@ -231,8 +231,8 @@ def extract(
         )
     payload = read_payload(source)
     check_folder(target.parent)
-    from foveal.codec.stream_v2 import extract as cut
-    from foveal.codec.stream_v2 import load
+    from foveal.codec.stream import extract as cut
+    from foveal.codec.stream import load
 
     model = load(options.weights)
     with naming(source):

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from foveal.codec.container_v2 import MAX_CONTROLS, MAX_LAYERS
+from foveal.codec.container import MAX_CONTROLS, MAX_LAYERS
 from foveal.codec.prior.config import KINDS, PriorConfig
 from foveal.errors import ArgumentError
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from foveal.codec.arguments import check_tasks
-from foveal.codec.container_v2 import Container, unpack
+from foveal.codec.container import Container, unpack
 from foveal.codec.integer_model import Ints
 from foveal.codec.model import FeatureCodec
 from foveal.codec.rates import gains

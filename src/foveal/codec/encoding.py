@@ -18,7 +18,7 @@ from foveal.codec.arguments import (
     wanted_layers,
 )
 from foveal.codec.config import Layer
-from foveal.codec.container_v2 import Container, pack
+from foveal.codec.container import Container, pack
 from foveal.codec.decoding import CODE_AT_ONCE, decode
 from foveal.codec.integer_model import Ints
 from foveal.codec.model import FeatureCodec

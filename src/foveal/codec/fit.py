@@ -14,7 +14,7 @@ from foveal.codec import schemes
 from foveal.codec.encoding import encode
 from foveal.codec.external import Network, answer_distance, source_of
 from foveal.codec.model import FeatureCodec
-from foveal.codec.stream_v2 import decode, split
+from foveal.codec.stream import decode, split
 from foveal.codec.training import Objective, TrainLog, TrainOptions, train
 from foveal.errors import ArgumentError
 

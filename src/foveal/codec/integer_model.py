@@ -11,7 +11,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.codec.container_v2 import Container
+from foveal.codec.container import Container
 from foveal.codec.context import IntegerContext, to_centers, to_values
 from foveal.codec.entropy.rans import RansDecoder, encode_symbols
 from foveal.codec.entropy.tables import FrequencyTables

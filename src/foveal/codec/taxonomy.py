@@ -17,7 +17,7 @@ from foveal.codec.arguments import check_features
 from foveal.codec.encoding import Coder, encode
 from foveal.codec.integer_model import IntegerModel, Ints
 from foveal.codec.model import FeatureCodec
-from foveal.codec.stream_v2 import decode, split
+from foveal.codec.stream import decode, split
 from foveal.errors import ArgumentError
 
 

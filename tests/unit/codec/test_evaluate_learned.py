@@ -14,7 +14,7 @@ from foveal.codec.evaluate.learned import codec_points, match, one_file_each
 from foveal.codec.evaluate.track import Cut, Track, TrackTask, features_of
 from foveal.codec.model import FeatureCodec
 from foveal.codec.schemes import Sizes, joint, separate
-from foveal.codec.stream_v2 import decode
+from foveal.codec.stream import decode
 from foveal.errors import ArgumentError
 
 SIZES = Sizes(channels=4, hidden=8, head_hidden=8, side=4, codewords=4, hyper_hidden=8)

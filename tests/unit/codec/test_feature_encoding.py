@@ -12,10 +12,10 @@ from torch import Tensor
 from foveal.codec import encoding
 from foveal.codec.arguments import asking_tasks
 from foveal.codec.config import CodecConfig, Head, Source
-from foveal.codec.container_v2 import pack, unpack
+from foveal.codec.container import pack, unpack
 from foveal.codec.model import FeatureCodec
 from foveal.codec.schemes import Sizes, conditional, joint, separate
-from foveal.codec.stream_v2 import decode, decode_symbols, encode, extract, inspect, split
+from foveal.codec.stream import decode, decode_symbols, encode, extract, inspect, split
 from foveal.errors import ArgumentError, BitstreamError, ShapeError
 
 SCHEMES: dict[str, Callable[..., CodecConfig]] = {

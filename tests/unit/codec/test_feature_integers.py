@@ -8,7 +8,7 @@ import torch
 
 from foveal.codec import integer_model
 from foveal.codec.config import Source
-from foveal.codec.container_v2 import Container
+from foveal.codec.container import Container
 from foveal.codec.integer_model import IntegerLayer, IntegerModel, Ints, groups_of, pick
 from foveal.codec.model import FeatureCodec
 from foveal.codec.prior.config import KINDS

@@ -16,7 +16,7 @@ from foveal.codec.model import FeatureCodec
 from foveal.codec.prior.config import KINDS
 from foveal.codec.rates import OFF
 from foveal.codec.schemes import Sizes, conditional, joint, separate
-from foveal.codec.stream_v2 import decode, encode, load
+from foveal.codec.stream import decode, encode, load
 from foveal.errors import ArgumentError
 
 SOURCES = (

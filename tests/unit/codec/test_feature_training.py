@@ -18,7 +18,7 @@ from foveal.codec.prior.codebook_vq import CodebookVQPrior
 from foveal.codec.prior.config import KINDS
 from foveal.codec.rates import OFF
 from foveal.codec.schemes import Sizes, conditional, joint, separate
-from foveal.codec.stream_v2 import encode
+from foveal.codec.stream import encode
 from foveal.codec.training import (
     ANSWER,
     Objective,

@@ -13,7 +13,7 @@ from foveal.codec.config import CodecConfig, Head, Layer, Source
 from foveal.codec.model import FeatureCodec
 from foveal.codec.rates import Wish
 from foveal.codec.schemes import Sizes, separate
-from foveal.codec.stream_v2 import encode
+from foveal.codec.stream import encode
 from foveal.errors import ArgumentError
 
 A = Source("a", 3, height=8, width=6)

@@ -12,7 +12,7 @@ from foveal.codec import schemes
 from foveal.codec.external import add_task, answer_distance
 from foveal.codec.fit import fit
 from foveal.codec.model import FeatureCodec
-from foveal.codec.stream_v2 import decode, decode_symbols, encode
+from foveal.codec.stream import decode, decode_symbols, encode
 from foveal.codec.taxonomy import cheapest_order, learn_order, order_costs, subsets
 from foveal.codec.training import TrainOptions
 from foveal.errors import ArgumentError

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveal.codec.container_v2 import Container, pack, unpack
+from foveal.codec.container import Container, pack, unpack
 from foveal.codec.encoding import encode
 from foveal.codec.evaluate.points import Point
 from foveal.codec.evaluate.track import Track, judge_features
 from foveal.codec.model import FeatureCodec
 from foveal.codec.rates import QUALITIES
-from foveal.codec.stream_v2 import decode
+from foveal.codec.stream import decode
 from foveal.errors import ArgumentError
 
 STEPS = tuple(range(0, QUALITIES, 7))

@@ -268,8 +268,8 @@ class Prior(nn.Module, abc.ABC):
 
 def _classes(kind: str) -> tuple[type[Prior], type[IntegerPrior]]:
     from foveal.codec.prior import (
+        codebook_global,
         codebook_local,
-        codebook_mixed,
         codebook_vq,
         factorized,
         spatial,
@@ -277,8 +277,8 @@ def _classes(kind: str) -> tuple[type[Prior], type[IntegerPrior]]:
 
     return {
         "codebook-global": (
-            codebook_mixed.CodebookGlobalPrior,
-            codebook_mixed.IntegerCodebookGlobal,
+            codebook_global.CodebookGlobalPrior,
+            codebook_global.IntegerCodebookGlobal,
         ),
         "codebook-local": (codebook_local.CodebookLocalPrior, codebook_local.IntegerCodebookLocal),
         "codebook-vq": (codebook_vq.CodebookVQPrior, codebook_vq.IntegerCodebookVQ),

@@ -1,243 +1,147 @@
-"""Codebook hyperprior with global mixing (variant V-A).
+"""Codebook prior with global mixing (variant V-A).
 
-A few integers z per image, from a hyper-analysis with global average pooling, mix K learned maps of
-log-scales into one table index per latent:
+A few integers z per image mix K learned maps of levels:
 
-    level = clamp(round(base + sum_k a_k c_k), 0, L - 1),   a = A z + b,
-    scale = scale_min * (scale_max / scale_min) ** (level / (L - 1)).
+    a = A z + b, rounded to int8 in steps of 1/32;    level = base + sum_k a_k c_k.
 
-Training uses a float twin with straight-through rounding. `CodebookGlobalPrior.export` turns A, b,
-c and base into fixed-point integers once; from then on these integers alone decide, at the encoder
-and at the decoder, so that the same bytes give the same symbols on every device.
+The maps have the latents' size, so the prior is tied to it. The hyper-analysis pools over positions
+with learned weights per channel, which start as the average.
 
 Source: Yang et al., Video Coding for Machines: Compact Visual Representation Compression for
 Intelligent Collaborative Analytics, arXiv:2110.09241; Hu et al., arXiv:2106.08512; reconstruction:
 details of the prior are ours.
 """
 
-import math
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from foveal.codec.entropy.tables import FrequencyTables, laplace_tables
-from foveal.errors import ArgumentError, BitstreamError
-
-FRACTION_BITS = 12
-Z_LIMIT = 127
-Z_RANGE = 10.0  # the hyper-analysis stays within it, smoothly: a hard clip stops the gradient
-LEVEL_GAIN = 16.0  # levels per unit of the trained maps, so that they learn as fast as the weights
-
-
-def round_straight_through(x: Tensor) -> Tensor:
-    """Round to the nearest integer; the gradient is that of the identity."""
-    return x + (torch.round(x) - x).detach()
-
-
-def laplace_bits(x: Tensor, scale: Tensor) -> Tensor:
-    """Return -log2 of the Laplace mass of [x - 1/2, x + 1/2] (median 0), elementwise, in bits."""
-    magnitude = x.abs()
-    far = torch.log1p(-torch.exp(-1 / scale)) - (magnitude - 0.5).clamp_min(0) / scale - math.log(2)
-    inner = (0.5 - magnitude).clamp_min(0)
-    mass = 1 - 0.5 * (torch.exp(-inner / scale) + torch.exp(-(0.5 + magnitude) / scale))
-    near = torch.log(mass.clamp_min(1e-9))
-    return torch.where(magnitude < 0.5, near, far) / -math.log(2)
+from foveal.codec.entropy.tables import FrequencyTables
+from foveal.codec.prior.base import WORD_GAIN, Prior, PriorOut
+from foveal.codec.prior.config import PriorConfig
+from foveal.codec.prior.hyper import (
+    HyperAnalysis,
+    SideIntegers,
+    codebook_arrays,
+    coefficients,
+    effective_number,
+    mix_arrays,
+)
+from foveal.codec.prior.integers import (
+    COEFFICIENT_BITS,
+    COEFFICIENT_LIMIT,
+    FRACTION,
+    SIDE_LIMIT,
+    IntegerPrior,
+    Layout,
+    round_shift,
+    top,
+)
 
 
-@dataclass(frozen=True)
-class IntegerPrior:
-    """The exported prior: everything that decoding symbols needs, in integers.
+class CodebookGlobalPrior(Prior):
+    """The float twin of `IntegerCodebookGlobal`.
 
     Args:
-        z_tables: One table per hyper-latent.
-        y_tables: One table per scale level.
-        mix: A, int64 [codewords, hyper], with 12 fractional bits.
-        mix_bias: b, int64 [codewords], with 12 fractional bits.
-        codebook: c, int64 [codewords, elements], in levels with 12 fractional bits.
-        base: int64 [elements], in levels with 24 fractional bits.
-
-    Raises:
-        ArgumentError: shapes disagree, or 64-bit sums could overflow.
+        config: Kind "codebook-global" and its sizes.
     """
 
-    z_tables: FrequencyTables
-    y_tables: FrequencyTables
-    mix: NDArray[np.int64]
-    mix_bias: NDArray[np.int64]
-    codebook: NDArray[np.int64]
-    base: NDArray[np.int64]
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.analysis = HyperAnalysis(c.channels, c.hidden, 1)
+        positions = c.height * c.width
+        self.pooling = nn.Parameter(torch.ones(c.hidden, c.height, c.width) / positions**0.5)
+        self.to_side = nn.Linear(c.hidden, c.side)
+        self.side = SideIntegers(c.side)
+        self.mix = nn.Linear(c.side, c.codewords)
+        self.codebook = nn.Parameter(
+            0.0125 * torch.randn(c.codewords, c.channels, c.height, c.width)
+        )
 
-    def __post_init__(self) -> None:
-        """Check shapes and the range of the sums; the values may come from an untrusted file."""
-        codewords, hyper, elements = self.mix_bias.size, len(self.z_tables), self.base.size
-        wanted = ((codewords, hyper), (codewords,), (codewords, elements), (elements,))
-        found = (self.mix.shape, self.mix_bias.shape, self.codebook.shape, self.base.shape)
-        if wanted != found or codewords == 0 or elements == 0:
-            raise ArgumentError(
-                f"IntegerPrior: mix, mix_bias, codebook, base have shapes {found}, must be "
-                f"{wanted}; export the model again"
-            )
+    def coefficients(self, side: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        """Return the mixing coefficients of side symbols."""
+        return coefficients(self.mix(side))
 
-        def top(x: NDArray[np.int64]) -> int:
-            return max(abs(int(x.max())), abs(int(x.min())))
-
-        weight = top(self.mix) * Z_LIMIT * hyper + top(self.mix_bias)
-        if weight * top(self.codebook) * codewords + top(self.base) >= 1 << 62:
-            raise ArgumentError(
-                "IntegerPrior: mix, codebook and base can reach 2**62, must stay below; "
-                "export a model with smaller weights"
-            )
-
-    @property
-    def hyper(self) -> int:
-        """Number of hyper-latents."""
-        return len(self.z_tables)
-
-    @property
-    def elements(self) -> int:
-        """Number of latents of one image."""
-        return int(self.base.size)
-
-    def indices(self, z: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the table index of every latent: int64 [images, elements] from [images, hyper].
-
-        Raises:
-            BitstreamError: a hyper-latent is beyond +-127.
-        """
-        if z.size and (int(z.max()) > Z_LIMIT or int(z.min()) < -Z_LIMIT):
-            raise BitstreamError(
-                f"IntegerPrior.indices: z is within {int(z.min())}..{int(z.max())}, must be within "
-                f"+-{Z_LIMIT}; the stream is damaged or belongs to another model"
-            )
-        weights = z.astype(np.int64) @ self.mix.T + self.mix_bias
-        level = weights @ self.codebook + self.base
-        shift = 2 * FRACTION_BITS
-        index = (level + (1 << (shift - 1))) >> shift
-        return np.clip(index, 0, len(self.y_tables) - 1)
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """Return the arrays as tensors, for a weights file."""
-        out = {
-            "mix": self.mix,
-            "mix_bias": self.mix_bias,
-            "codebook": self.codebook.astype(np.int32),
-            "base": self.base,
-        }
-        for name, tables in (("z", self.z_tables), ("y", self.y_tables)):
-            out[f"{name}_frequencies"] = tables.frequencies.astype(np.int32)
-            out[f"{name}_sizes"] = tables.sizes
-            out[f"{name}_lows"] = tables.lows
-        return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in out.items()}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "IntegerPrior":
-        """Undo `to_tensors`.
-
-        Raises:
-            ArgumentError: an array is missing, has another dtype, or fails the checks.
-        """
-
-        def get(name: str) -> NDArray[np.int64]:
-            value = tensors.get(name)
-            if value is None or value.dtype not in (torch.int32, torch.int64):
-                raise ArgumentError(
-                    f"IntegerPrior.from_tensors: {name} is "
-                    f"{'missing' if value is None else value.dtype}, must be an int32 or int64 "
-                    "tensor; export the model again"
-                )
-            return value.cpu().numpy().astype(np.int64)
-
-        def tables(name: str) -> FrequencyTables:
-            return FrequencyTables(
-                get(f"{name}_frequencies"), get(f"{name}_sizes"), get(f"{name}_lows")
-            )
-
-        arrays = (get(name) for name in ("mix", "mix_bias", "codebook", "base"))
-        return cls(tables("z"), tables("y"), *arrays)
-
-
-class CodebookGlobalPrior(nn.Module):
-    """The trainable float twin of `IntegerPrior`.
-
-    Args:
-        channels: Latent channels.
-        size: Height and width of the latent, in positions.
-        hyper: Number d of hyper-latents z.
-        codewords: Number K of learned log-scale maps.
-        levels: Number L of scales in the table.
-        scale_min: Smallest Laplace scale, in quantisation steps.
-        scale_max: Largest Laplace scale, in quantisation steps.
-    """
-
-    def __init__(
+    def forward(
         self,
+        latent: Float[Tensor, "b n h w"],
+        gained: Float[Tensor, "b n h w"],
+        extra: Tensor,
         *,
-        channels: int,
-        size: int,
-        hyper: int = 12,
-        codewords: int = 16,
-        levels: int = 64,
-        scale_min: float = 0.05,
-        scale_max: float = 20.0,
-    ) -> None:
-        super().__init__()
-        self.levels, self.scale_min = levels, scale_min
-        self.log_step = math.log(scale_max / scale_min) / (levels - 1)
-        self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
-        self.to_z = nn.Linear(channels, hyper)
-        self.mix = nn.Linear(hyper, codewords)
-        self.codebook = nn.Parameter(0.05 * torch.randn(codewords, channels, size, size))
-        start = 0.4 * (levels - 1) / LEVEL_GAIN
-        self.base = nn.Parameter(torch.full((channels, size, size), start))
-        self.z_location = nn.Parameter(torch.zeros(hyper))
-        self.z_log_scale = nn.Parameter(torch.zeros(hyper))
+        hard: bool,
+    ) -> PriorOut:
+        """Give levels and side symbols; `gained` and `extra` play no part."""
+        del gained, extra
+        self.check_size(latent)
+        weights = self.pooling / self.pooling[0].numel() ** 0.5
+        pooled = torch.einsum("bchw,chw->bc", self.analysis(latent), weights)
+        side, bits = self.side(self.to_side(pooled)[:, :, None, None], hard)
+        side = side[:, :, 0, 0]
+        mixed = self.coefficients(side) @ self.codebook.flatten(1)
+        levels = self.level_map + WORD_GAIN * mixed.view(-1, *self.codebook.shape[1:])
+        return PriorOut(levels, bits, side)
 
-    def analyse(self, y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """Return the unrounded hyper-latents of the latents `y`."""
-        hidden = functional.leaky_relu(self.conv_in(torch.log1p(y.abs())), 0.1)
-        hidden = functional.leaky_relu(self.conv_out(hidden), 0.1)
-        return Z_RANGE * torch.tanh(self.to_z(hidden.mean(dim=(2, 3))) / Z_RANGE)
-
-    def scales(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
-        """Return the Laplace scale of every latent, in quantisation steps, for rounded `z`."""
-        mixed = torch.einsum("bk,kchw->bchw", self.mix(z), self.codebook)
-        level = LEVEL_GAIN * (self.base + mixed)
-        level = level + (level.clamp(0, self.levels - 1) - level).detach()
-        return self.scale_min * torch.exp(self.log_step * level)
-
-    def bits(self, y: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-        """Return differentiable estimates of the bits of y and of z, per image (uniform noise)."""
-        z = self.analyse(y)
-        noise = torch.rand_like(z) - 0.5
-        z_bits = laplace_bits(z + noise - self.z_location, self.z_log_scale.exp())
-        scale = self.scales(round_straight_through(z))
-        y_bits = laplace_bits(y + torch.rand_like(y) - 0.5, scale)
-        return y_bits.sum(dim=(1, 2, 3)), z_bits.sum(dim=1)
+    def start_tables(self) -> FrequencyTables:
+        """Return the Laplace tables of the side integers."""
+        return self.side.tables()
 
     @torch.no_grad()
-    def export(self) -> IntegerPrior:
-        """Build the integer prior from the present weights, in fp64, once."""
+    def perplexity(self, side: Tensor) -> float:
+        """Return the effective number of maps, by the variance of levels that each causes."""
+        spread = self.coefficients(side).var(dim=0, correction=0)
+        return effective_number(spread * self.codebook.square().flatten(1).sum(dim=1))
 
-        def fixed(x: Tensor, bits: int) -> NDArray[np.int64]:
-            scaled = x.detach().double().cpu().numpy() * float(1 << bits)
-            return np.rint(scaled).astype(np.int64)
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        mix, mix_bits = mix_arrays(self.mix.weight, self.mix.bias)
+        words, word_bits = codebook_arrays(self.codebook, self.base)
+        return {**mix, **words, "shifts": np.array([mix_bits, word_bits], dtype=np.int32)}
 
-        levels = np.arange(self.levels, dtype=np.float64)
-        codewords = self.codebook.shape[0]
-        return IntegerPrior(
-            z_tables=laplace_tables(
-                self.z_log_scale.detach().double().exp().clamp(0.05, 40).cpu().numpy(),
-                self.z_location.detach().double().clamp(-Z_LIMIT, Z_LIMIT).cpu().numpy(),
-            ),
-            y_tables=laplace_tables(self.scale_min * np.exp(self.log_step * levels)),
-            mix=fixed(self.mix.weight, FRACTION_BITS),
-            mix_bias=fixed(self.mix.bias, FRACTION_BITS),
-            codebook=fixed(LEVEL_GAIN * self.codebook.reshape(codewords, -1), FRACTION_BITS),
-            base=fixed(LEVEL_GAIN * self.base.reshape(-1), 2 * FRACTION_BITS),
-        )
+
+class IntegerCodebookGlobal(IntegerPrior):
+    """V-A in integers: int8 coefficients times int16 codewords, summed in int32.
+
+    Arrays: `mix` A [K, d] and `mix_bias` b [K] in coefficient steps with `shifts[0]` fractional
+    bits; `codebook` [K, n, h, w] in levels with `shifts[1]`; `base` [n, h, w] with 5 more.
+    """
+
+    @classmethod
+    def layout(cls, config: PriorConfig) -> Layout:
+        """Return dtype and shape of every array."""
+        c = config
+        return {
+            "mix": ("int32", (c.codewords, c.side)),
+            "mix_bias": ("int32", (c.codewords,)),
+            "codebook": ("int16", (c.codewords, c.channels, c.height, c.width)),
+            "base": ("int32", (c.channels, c.height, c.width)),
+            "shifts": ("int32", (2,)),
+        }
+
+    def _prepare(self) -> None:
+        a, c = self.arrays, self.config
+        self._mix_shift = self._shift(0, 0, 16)
+        self._level_shift = self._shift(1, 3, 14) + COEFFICIENT_BITS - FRACTION
+        self._below("mix", top(a["mix"]) * SIDE_LIMIT * c.side + top(a["mix_bias"]), 1 << 62)
+        self._mix = a["mix"].astype(np.int64)
+        self._mix_bias = a["mix_bias"].astype(np.int64)
+        words = a["codebook"].reshape(c.codewords, -1)
+        reach = COEFFICIENT_LIMIT * np.abs(words.astype(np.int64)).sum(axis=0)
+        reach += np.abs(a["base"].reshape(-1).astype(np.int64))
+        self._below("codebook", int(reach.max()) + (1 << self._level_shift), 1 << 31)
+        self._words = words.astype(np.int32)
+        self._base = a["base"].reshape(-1)
+
+    def coefficients(self, side: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the int8 coefficients [images, K] of side symbols, as int64."""
+        mixed = round_shift(side @ self._mix.T + self._mix_bias, self._mix_shift)
+        return np.clip(mixed, -COEFFICIENT_LIMIT, COEFFICIENT_LIMIT)
+
+    def _levels(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
+        weights = self.coefficients(side).astype(np.int32)
+        sums = np.einsum("ik,ke->ie", weights, self._words) + self._base
+        levels = round_shift(sums, self._level_shift).astype(np.int64)
+        return levels.reshape(-1, self.config.channels, height, width)

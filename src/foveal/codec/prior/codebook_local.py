@@ -8,7 +8,7 @@ position:
 
 It takes latents of any height and width.
 
-Source: as for `codebook_mixed`; this variant is ours.
+Source: as for `codebook_global`; this variant is ours.
 """
 
 from typing import Any

@@ -8,7 +8,7 @@ static tables of how often each codeword is taken.
 While training, levels mix the codewords with weights softmax(-bits / temperature); as the
 temperature falls with `anneal` they become a choice (deterministic annealing; Rose, "Deterministic
 annealing for clustering, compression, classification, regression, and related optimization
-problems", Proc. IEEE 1998). Source of the codec: as for `codebook_mixed`; this variant is ours.
+problems", Proc. IEEE 1998). Source of the codec: as for `codebook_global`; this variant is ours.
 """
 
 from typing import Any

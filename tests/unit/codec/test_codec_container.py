@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from foveal.codec.container_v2 import (
+from foveal.codec.container import (
     MAX_LAYERS,
     Container,
     parse,
@@ -14,7 +14,7 @@ from foveal.codec.container_v2 import (
     unpack,
     write_varint,
 )
-from foveal.codec.container_v2 import pack as pack_container
+from foveal.codec.container import pack as pack_container
 from foveal.errors import ArgumentError, BitstreamError
 
 NAME = b"abcd"

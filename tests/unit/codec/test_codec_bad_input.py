@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from foveal._core.weights import load_weights, save_weights
-from foveal.codec.container_v2 import Container, pack, unpack
+from foveal.codec.container import Container, pack, unpack
 from foveal.codec.encoding import encode
 from foveal.codec.model import FeatureCodec
-from foveal.codec.stream_v2 import decode, decode_symbols, extract, inspect, load, split
+from foveal.codec.stream import decode, decode_symbols, extract, inspect, load, split
 from foveal.errors import ArgumentError, BitstreamError, ShapeError
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "codec2"
+GOLDEN = Path(__file__).parents[2] / "golden" / "codec"
 Features = dict[str, Tensor]
 
 

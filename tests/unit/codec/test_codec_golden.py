@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from foveal.codec import numpy_template as port
-from foveal.codec.container_v2 import read_varint, unpack
+from foveal.codec.container import read_varint, unpack
 from foveal.codec.entropy.rans import RansDecoder
 from foveal.codec.entropy.tables import FrequencyTables
 from foveal.codec.model import FeatureCodec
 from foveal.codec.numpy_decoder import export_numpy_decoder
-from foveal.codec.stream_v2 import decode_symbols, inspect
+from foveal.codec.stream import decode_symbols, inspect
 from foveal.errors import BitstreamError
 
 ROOT = Path(__file__).parents[3]
-GOLDEN = ROOT / "tests" / "golden" / "codec2"
+GOLDEN = ROOT / "tests" / "golden" / "codec"
 VECTORS: dict[str, Any] = json.loads((GOLDEN / "vectors.json").read_text())
 
 

@@ -18,7 +18,7 @@ from foveal.codec.model import FeatureCodec
 from foveal.codec.numpy_decoder import export_numpy_decoder
 from foveal.codec.prior.config import KINDS
 from foveal.codec.schemes import Sizes, conditional, joint, separate
-from foveal.codec.stream_v2 import decode, decode_symbols, extract
+from foveal.codec.stream import decode, decode_symbols, extract
 from foveal.errors import ArgumentError
 
 SCHEMES: dict[str, Callable[..., CodecConfig]] = {
