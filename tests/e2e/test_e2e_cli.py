@@ -324,11 +324,13 @@ def test_encode_decode_inspect_and_run(cli, tmp_path) -> None:
     assert code == 0
     size = json.loads(out)["bytes"]
     assert size == (tmp_path / "a.fvl").stat().st_size < 2000
+    assert json.loads(out)["receipt"]["loss"] in (0.0, 1.0)
     code, out, _ = cli(
         "decode", tmp_path / "a.fvl", "--features", tmp_path / "f.safetensors", "--json"
     )
     assert code == 0
-    assert len(json.loads(out)["images"]) == 1
+    (row,) = json.loads(out)["images"]
+    assert len(row["class"]["classes"]) == len(row["class"]["probabilities"]) == 5
     assert (tmp_path / "f.safetensors").stat().st_size > 112 * 14 * 14 * 4
     assert cli("inspect", tmp_path / "a.fvl")[0] == 0
     (tmp_path / "cut.fvl").write_bytes((tmp_path / "a.fvl").read_bytes()[:-5])
@@ -340,6 +342,7 @@ def test_encode_decode_inspect_and_run(cli, tmp_path) -> None:
     assert {p.suffix for p in (tmp_path / "run").iterdir()} == {".png", ".fvl", ".json", ".html"}
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["files"][0]["codec"]["spent"] > 0
+    assert summary["files"][0]["codec"]["loss"] in (0.0, 1.0)
 
 
 @pytest.mark.assets

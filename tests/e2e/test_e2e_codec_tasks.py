@@ -1,6 +1,8 @@
-"""A codec of one's own from the command line: train, encode, look, cut, decode."""
+"""The codecs from the command line: train one, encode, look, cut, decode; and those packaged."""
 
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from typer.testing import CliRunner
 
+from foveal import codec
 from foveal.cli.app import app
+from foveal.cli.streams import features_of_files
 from foveal.errors import ArgumentError, BitstreamError
 
 pytestmark = pytest.mark.e2e
@@ -88,8 +92,13 @@ def test_a_target_is_kept_by_each_picture(folder: Path) -> None:
 
 def test_what_has_no_effect_is_refused(folder: Path) -> None:
     pictures, stream = folder / "pictures", folder / "x.fvl"
-    with pytest.raises(ArgumentError, match="quality is given, which the codec"):
-        foveal("encode", pictures, stream, "-o", "quality=3")
+    joint = ("-o", "weights=joint-4task")
+    with pytest.raises(ArgumentError, match="quality is 3 and target_bytes 90"):
+        foveal("encode", pictures, stream, *joint, "-o", "quality=3", "-o", "target_bytes=90")
+    with pytest.raises(ArgumentError, match="which has no effect on a model whose layers have no"):
+        foveal("encode", pictures, stream, *joint, "-o", "order=best")
+    with pytest.raises(ArgumentError, match=r"tasks is \['class'\], must be .* \['scene', "):
+        foveal("encode", pictures, stream, *joint, "-o", "tasks=class")
     with pytest.raises(ArgumentError, match="what is 'curve', must be \"codec\""):
         foveal("train", "curve", pictures, folder / "x.safetensors")
     with pytest.raises(ArgumentError, match="'nothing' is unknown"):
@@ -98,3 +107,74 @@ def test_what_has_no_effect_is_refused(folder: Path) -> None:
         foveal("train", "codec", pictures, folder / "x.bin")
     with pytest.raises(ArgumentError, match="tasks is empty"):
         foveal("extract", stream, folder / "y.fvl")
+
+
+@pytest.mark.assets
+def test_the_packaged_codec_says_classes_and_what_is_lost(folder: Path) -> None:
+    stream = folder / "class.fvl"
+    made = foveal("encode", folder / "pictures", stream, "-o", "quality=10")
+    assert (made["images"], made["tasks"], made["qualities"]) == (5, ["class"], [[10]] * 5)
+    assert sum(made["image_bytes"]) >= made["bytes"] == stream.stat().st_size
+    found = foveal("decode", stream)
+    assert found["tasks"] == ["class"]
+    for row in found["images"]:
+        assert len(row["class"]["classes"]) == len(set(row["class"]["classes"])) == 5
+        assert row["class"]["probabilities"] == sorted(row["class"]["probabilities"], reverse=True)
+    fine = foveal("encode", folder / "pictures", folder / "fine.fvl", "-o", "quality=63")
+    assert fine["bytes"] > made["bytes"]
+    receipt = made["receipt"]
+    assert receipt["loss_metric"].startswith("top-1 disagreement with the answer")
+    model, features = codec.load(), features_of_files(codec.load(), sorted_pictures(folder), 1)
+    head = codec.sources.EfficientNetCut().decode
+    with torch.no_grad():
+        wanted = head(features["class"]).argmax(1)
+        got = head(codec.decode(model, stream.read_bytes())["class"]).argmax(1)
+    assert receipt["loss"] == pytest.approx(float((wanted != got).double().mean()))
+    assert [row["class"]["classes"][0] for row in found["images"]] == got.tolist()
+    with pytest.raises(ArgumentError, match=r"--pictures: .* no answer of \['class'\] is a map"):
+        foveal("decode", stream, "--pictures", folder / "none")
+    assert not (folder / "none").exists()
+
+
+def sorted_pictures(folder: Path) -> list[Path]:
+    return sorted((folder / "pictures").iterdir())
+
+
+def test_the_packaged_joint_codec_serves_tasks_one_by_one(folder: Path) -> None:
+    weights, stream = ("-o", "weights=joint-4task"), folder / "joint.fvl"
+    picture = sorted_pictures(folder)[0]
+    asked = ("-o", "tasks=normal,segmentation", "-o", "target_bytes=300")
+    made = foveal("encode", picture, stream, *weights, *asked)
+    assert made["tasks"] == ["segmentation", "normal"]
+    assert made["bytes"] == stream.stat().st_size <= 300
+    assert set(made["receipt"]["details"]["task_loss"]) == {"segmentation", "normal"}
+    found = foveal("decode", stream, *weights, "--pictures", folder / "maps")
+    assert set(found["images"][0]) == {"scene", "segmentation", "normal", "reshading"}
+    assert len(list((folder / "maps").iterdir())) == 3
+    assert found["images"][0]["scene"]["names"][0].isalpha()
+
+
+def test_frames_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long video no more frames are alive than go through the networks at once."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    def frames(file: Path, every: int) -> Iterator[torch.Tensor]:
+        nonlocal most
+        for i in range(70):
+            frame = torch.full((3, 40 + 2 * (i >= 50), 60), i / 100)
+            alive.append(weakref.ref(frame))
+            most = max(most, sum(one() is not None for one in alive))
+            yield frame
+            del frame
+
+    monkeypatch.setattr("foveal.cli.streams.frames", frames)
+    model = codec.load("joint-4task")
+    found = features_of_files(model, [Path("long.mp4")], 1, ["normal"])
+    assert {name: x.shape for name, x in found.items()} == dict.fromkeys(
+        model.config.tasks, (70, 8, 16, 16)
+    )
+    assert most <= 18
+    monkeypatch.setattr("foveal.codec.arguments.MAX_IMAGES", 69)
+    with pytest.raises(ArgumentError, match="over 69 images or frames.*pass a larger -o every="):
+        features_of_files(model, [Path("long.mp4")], 1)

@@ -8,6 +8,7 @@ import torch
 
 from foveal._core.media import read_picture, write_image
 from foveal.cli import main
+from foveal.codec.sources import EfficientNetCut
 from foveal.errors import MediaError
 
 pytestmark = pytest.mark.e2e
@@ -99,9 +100,16 @@ class _Teacher:
     def head(self, features: torch.Tensor) -> torch.Tensor:
         return features.mean((2, 3))
 
+    def preprocess(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    def to(self, device: torch.device) -> "_Teacher":
+        return self
+
 
 def test_run_writes_the_summary_beside_a_bad_file(cli, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("foveal.teachers.efficientnet_lite.EfficientNetLite0", _Teacher)
+    monkeypatch.setattr("foveal.codec.sources._load", lambda name: EfficientNetCut())
     picture(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b<i>.png").write_text("no picture")
     code, out, err = cli("run", tmp_path / "in", "--out", tmp_path / "out", "--json")

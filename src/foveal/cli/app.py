@@ -10,7 +10,6 @@ from foveal import __version__
 from foveal.cli import (
     bench,
     codec,
-    codec_tasks,
     demo,
     doctor,
     enhance,
@@ -37,7 +36,7 @@ app.command("export")(export.export)
 app.command("encode")(codec.encode)
 app.command("decode")(codec.decode)
 app.command("inspect")(codec.inspect)
-app.command("extract")(codec_tasks.extract)
+app.command("extract")(codec.extract)
 app.command("move")(move.move)
 app.command("run")(run.run)
 app.command("train")(train.train)

@@ -151,7 +151,7 @@ def bench_codec(options: CodecOptions, out: Path | None, as_json: bool) -> dict[
 
 
 def _models(text: str, device: Any) -> dict[str, Any]:
-    from foveal.codec.stream import load
+    from foveal.codec import load
 
     out: dict[str, Any] = {}
     for source in filter(None, (x.strip() for x in text.split(","))):

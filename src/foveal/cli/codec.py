@@ -1,18 +1,12 @@
-"""`foveal encode | decode | inspect`: features of a frozen recogniser in a few hundred bytes."""
+"""`foveal encode | decode | inspect | extract`: what networks see, in a few hundred bytes."""
 
 import json
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from foveal._core.files import atomic_write, check_folder, write_bytes
-from foveal.cli.codec_tasks import (
-    TaskDecodeOptions,
-    TaskEncodeOptions,
-    decode_file,
-    encode_files,
-    is_tasks_codec,
-)
+from foveal.cli.answers import answers, line
 from foveal.cli.common import (
     Json,
     Options,
@@ -22,41 +16,58 @@ from foveal.cli.common import (
     parse_options,
     path_argument,
     path_option,
-    refuse_option,
-    reporter,
 )
-from foveal.cli.streams import frames, naming, read_payload
+from foveal.cli.streams import can_measure, features_of_files, names, naming, read_payload
 from foveal.errors import ArgumentError
 
-_BATCH = 16
+_UNSET = -1
 
 
-def features_of(files: list[Path], teacher: Any, every: int) -> Iterator[Any]:
-    """Yield the stride-16 features of every image or frame, in batches."""
-    import torch
+@dataclass(frozen=True)
+class EncodeOptions:
+    """Options of `foveal encode`.
 
-    from foveal.codec.stream import MAX_IMAGES
-    from foveal.teachers import prepare
+    Args:
+        weights: Name of a packaged codec, or a file.
+        tasks: Between commas; empty: all.
+        quality: 0 to 63; -1: the codec's usual one.
+        target_bytes: Instead of a quality, at most so many bytes for each picture; 0: no target.
+        order: Of a conditional codec: "best" finds one for each picture; empty: its own.
+        every: For a video, each how-many-th frame is coded.
+    """
 
-    batch: list[Any] = []
-    show, count = reporter("features"), 0
-    for file in files:
-        for frame in frames(file, every):
-            if count == MAX_IMAGES:
-                raise ArgumentError(
-                    f"input: has over {MAX_IMAGES} images or frames, which is the most that one "
-                    "stream holds; split it or pass a larger -o every="
-                )
-            batch.append(prepare(frame))
-            count += 1
-            show(count, None)
-            if len(batch) == _BATCH:
-                with torch.no_grad():
-                    yield teacher.features(torch.stack(batch))
-                batch = []
-    if batch:
-        with torch.no_grad():
-            yield teacher.features(torch.stack(batch))
+    weights: str = "efficientnet-lite0"
+    tasks: str = ""
+    quality: int = _UNSET
+    target_bytes: float = 0.0
+    order: str = ""
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """Options of `foveal decode`.
+
+    Args:
+        weights: Name of a packaged codec, or a file.
+        tasks: Between commas; empty: all that are there.
+    """
+
+    weights: str = "efficientnet-lite0"
+    tasks: str = ""
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """Options of `foveal extract`.
+
+    Args:
+        weights: Name of a packaged codec, or a file.
+        tasks: Those to keep, between commas.
+    """
+
+    weights: str = "efficientnet-lite0"
+    tasks: str = ""
 
 
 def encode(
@@ -65,42 +76,48 @@ def encode(
     option: Options = None,
     as_json: Json = False,
 ) -> None:
-    """Code what frozen networks see, one stream an image or frame.
+    """Code what frozen networks see in pictures or frames.
 
-    The packaged codec is that of EfficientNet-Lite0. Options of -o: weights=NAME or FILE, every=1;
-    for a codec of several tasks (foveal train codec) tasks=NAME,NAME, quality=0..63 or
-    target_bytes=N, order=best.
+    Options of -o: weights=efficientnet-lite0, joint-4task or a FILE of foveal train codec;
+    tasks=NAME,NAME, quality=0..63 or target_bytes=N, order=best, every=1.
     """
-    options = parse_options(TaskEncodeOptions, option)
+    options = parse_options(EncodeOptions, option)
     if target.suffix != ".fvl":
         raise ArgumentError(f"target: {target}, must end in .fvl")
     files = inputs(source, target=target)
     check_every(option, options.every, files)
     check_folder(target.parent)
-    if is_tasks_codec(options.weights):
-        value, lines = encode_files(files, target, options)
-        emit(value, as_json, lines)
-        return
-    for name in ("tasks", "quality", "target_bytes", "order"):
-        refuse_option(option, name, f"which the codec {options.weights} has not")
-    import torch
-
     from foveal import codec
-    from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
     model = codec.load(options.weights)
-    teacher = EfficientNetLite0.load()
-    features = torch.cat(list(features_of(files, teacher, options.every)))
-    stream = codec.encode(model, features, head=teacher.head)
+    wanted = names(options.tasks)
+    features = features_of_files(model, files, options.every, wanted)
+    order: Literal["best"] | list[str] | None = (
+        "best" if options.order == "best" else names(options.order)
+    )
+    stream = codec.encode(
+        model,
+        features,
+        tasks=wanted,
+        quality=None if options.quality == _UNSET else options.quality,
+        target_bytes=options.target_bytes if options.target_bytes != 0 else None,
+        order=order,
+        measure=can_measure(model, wanted),
+    )
     write_bytes(target, stream.payload)
-    value = {
+    sent: list[str] = stream.receipt.details["tasks"]
+    count: int = stream.receipt.details["images"]
+    value: dict[str, Any] = {
         "output": str(target),
-        "images": len(features),
+        "images": count,
         "bytes": len(stream.payload),
+        "tasks": sent,
+        "image_bytes": [len(one) for one in codec.split(stream.payload)],
+        "qualities": [list(q) for q in stream.qualities],
         "receipt": stream.receipt.to_dict(),
     }
-    lines = [f"{target}: {len(features)} images, {len(stream.payload)} bytes", str(stream.receipt)]
-    emit(value, as_json, lines)
+    first = f"{target}: {count} images, {len(stream.payload)} bytes for {', '.join(sent)}"
+    emit(value, as_json, [first, str(stream.receipt)])
 
 
 def decode(
@@ -116,51 +133,32 @@ def decode(
 ) -> None:
     """Decode a stream and let the rest of each network answer: five best classes, or maps.
 
-    Options of -o: weights=NAME or FILE; for a codec of several tasks tasks=NAME,NAME.
+    Options of -o: weights=NAME or FILE; tasks=NAME,NAME.
     """
-    options = parse_options(TaskDecodeOptions, option)
+    options = parse_options(DecodeOptions, option)
     payload = read_payload(source)
     if features is not None and features.suffix != ".safetensors":
         raise ArgumentError(f"--features: {features}, must end in .safetensors")
-    if is_tasks_codec(options.weights):
-        if pictures is not None:
-            pictures.mkdir(parents=True, exist_ok=True)
-        with naming(source):
-            value, lines = decode_file(payload, options, features, pictures)
-        emit(value, as_json, lines)
-        return
-    refuse_option(option, "tasks", f"which the codec {options.weights} has not")
     if pictures is not None:
-        raise ArgumentError(
-            f"--pictures: {pictures} is given, but the codec {options.weights} has no map; leave "
-            "it out"
-        )
-    import torch
-
+        check_folder(pictures)
     from foveal import codec
-    from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
     model = codec.load(options.weights)
     with naming(source):
-        decoded = codec.decode(model, payload)
-    teacher = EfficientNetLite0.load()
-    with torch.no_grad():
-        scores = torch.cat([teacher.head(part).softmax(-1) for part in decoded.split(_BATCH)])
-    best = scores.topk(5)
-    rows = [
-        {"classes": c.tolist(), "probabilities": [round(x, 6) for x in p.tolist()]}
-        for c, p in zip(best.indices, best.values, strict=True)
-    ]
+        decoded = codec.decode(model, payload, tasks=names(options.tasks))
+    rows = answers(model, decoded, pictures)
+    if pictures is not None and not any("picture" in said for row in rows for said in row.values()):
+        raise ArgumentError(
+            f"--pictures: {pictures} is given, but no answer of {list(decoded)} is a map; leave it "
+            "out"
+        )
     if features is not None:
         from safetensors.torch import save
 
         with atomic_write(features) as temporary:
-            temporary.write_bytes(save({"features": decoded.contiguous()}))
-    lines = [
-        f"image {i}: ImageNet class {row['classes'][0]} ({row['probabilities'][0]:.1%})"
-        for i, row in enumerate(rows)
-    ]
-    emit({"images": rows}, as_json, lines)
+            temporary.write_bytes(save({k: v.contiguous().cpu() for k, v in decoded.items()}))
+    lines = [f"image {i}: {line(row)}" for i, row in enumerate(rows)]
+    emit({"images": rows, "tasks": list(decoded)}, as_json, lines)
 
 
 def inspect(
@@ -169,10 +167,36 @@ def inspect(
 ) -> None:
     """Say what a stream holds and where its bytes go, without decoding it."""
     from foveal import codec
-    from foveal.codec.stream import inspect as inspect_tasks
 
     payload = read_payload(source)
-    second = payload[:2] == b"FV" and payload[2:3] >= b"\x20"
     with naming(source):
-        facts = inspect_tasks(payload) if second else codec.inspect(payload)
+        facts = codec.inspect(payload)
     emit(facts, as_json, [f"{name}: {json.dumps(value)}" for name, value in facts.items()])
+
+
+def extract(
+    source: Annotated[Path, path_argument("Stream, .fvl")],
+    target: Annotated[Path, path_argument("Smaller stream to write, .fvl")],
+    option: Options = None,
+    as_json: Json = False,
+) -> None:
+    """Keep only the layers that some tasks need; nothing is coded again.
+
+    Options of -o: weights=NAME or FILE, tasks=NAME,NAME.
+    """
+    options = parse_options(ExtractOptions, option)
+    wanted = names(options.tasks)
+    if wanted is None:
+        raise ArgumentError("-o: tasks is empty, must name the tasks to keep; add -o tasks=NAME")
+    if target.suffix != ".fvl":
+        raise ArgumentError(f"target: {target}, must end in .fvl")
+    payload = read_payload(source)
+    check_folder(target.parent)
+    from foveal import codec
+
+    model = codec.load(options.weights)
+    with naming(source):
+        smaller = codec.extract(model, payload, tasks=wanted)
+    write_bytes(target, smaller)
+    value = {"output": str(target), "bytes": len(smaller), "before": len(payload)}
+    emit(value, as_json, [f"{target}: {len(smaller)} of {len(payload)} bytes"])

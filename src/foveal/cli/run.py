@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from foveal._core.files import check_folder, write_bytes, write_json, write_text
 from foveal._core.formats import written_video_suffix
-from foveal.cli.codec import features_of
 from foveal.cli.common import (
     Json,
     Options,
@@ -21,6 +20,7 @@ from foveal.cli.common import (
     path_option,
 )
 from foveal.cli.enhance import SaccOptions, check_strength, enhance_file
+from foveal.cli.streams import features_of_files
 from foveal.errors import FovealError
 
 
@@ -45,9 +45,8 @@ def run(
     check_every(option, options.every, files)
     check_folder(out)
     from foveal import codec, lowlight
-    from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
-    models = _Models(lowlight.ConcaveCurve.load(), codec.load(), EfficientNetLite0.load())
+    models = _Models(lowlight.ConcaveCurve.load(), codec.load())
     summary: dict[str, Any] = {"format_version": 1, "failed": 0, "files": []}
     sections: list[str] = []
     lines: list[str] = []
@@ -79,7 +78,6 @@ def run(
 class _Models:
     curve: Any
     codec: Any
-    teacher: Any
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,6 @@ def _see_and_send(
     file: Path, base: Path, models: _Models, options: RunOptions
 ) -> tuple[dict[str, Any], list[Any], str]:
     """Return the row of the summary, the receipts and the section of the page of one file."""
-    import torch
-
     from foveal import codec
     from foveal.pipeline import Pipeline
 
@@ -106,8 +102,8 @@ def _see_and_send(
         return _WithReceipt(bright, done["receipt"])
 
     def send(seen: Any) -> Any:
-        parts = list(features_of([seen.path], models.teacher, options.every))
-        stream = codec.encode(models.codec, torch.cat(parts), head=models.teacher.head)
+        features = features_of_files(models.codec, [seen.path], options.every)
+        stream = codec.encode(models.codec, features, measure=True)
         write_bytes(stream_path, stream.payload)
         return _WithReceipt(stream_path, stream.receipt)
 

@@ -1,4 +1,4 @@
-"""What the verbs of the codec share: frames of files, and payloads."""
+"""What the verbs of the codec share: features of files, payloads, and names between commas."""
 
 import contextlib
 from collections.abc import Generator, Iterator
@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from foveal._core.files import read_input
-from foveal.cli.common import is_video
-from foveal.errors import BitstreamError
+from foveal.cli.common import is_video, reporter
+from foveal.errors import ArgumentError, BitstreamError
 
 _MAX_STREAM_BYTES = 256 << 20
+_AT_ONCE = 16
+
+
+def names(text: str) -> list[str] | None:
+    """Return the names between commas; None if there are none."""
+    return [name.strip() for name in text.split(",") if name.strip()] or None
 
 
 def frames(file: Path, every: int) -> Iterator[Any]:
@@ -21,6 +27,49 @@ def frames(file: Path, every: int) -> Iterator[Any]:
         yield from read_video(file, every=every)
     else:
         yield read_image(file)
+
+
+def features_of_files(
+    model: Any, files: list[Path], every: int, tasks: list[str] | None = None
+) -> dict[str, Any]:
+    """Return the features of every image or frame; no more than a few of these are held at once.
+
+    Raises:
+        ArgumentError: there are more than one stream holds, or the model names no network.
+    """
+    import torch
+
+    from foveal.codec.arguments import MAX_IMAGES
+    from foveal.codec.sources import features_of
+
+    parts: dict[str, list[torch.Tensor]] = {}
+    waiting: list[torch.Tensor] = []
+    show = reporter("features")
+
+    def flush() -> None:
+        if waiting:
+            for name, value in features_of(model, torch.stack(waiting), tasks=tasks).items():
+                parts.setdefault(name, []).append(value.cpu())
+            waiting.clear()
+
+    for count, frame in enumerate(frame for file in files for frame in frames(file, every)):
+        if count == MAX_IMAGES:
+            raise ArgumentError(
+                f"input: has over {MAX_IMAGES} images or frames, which is the most that one "
+                "stream holds; split it or pass a larger -o every="
+            )
+        if len(waiting) == _AT_ONCE or (waiting and waiting[0].shape != frame.shape):
+            flush()
+        waiting.append(frame)
+        show(count + 1, None)
+    flush()
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def can_measure(model: Any, tasks: list[str] | None) -> bool:
+    """Tell whether the model names a network of one of the tasks, so that a loss can be known."""
+    sources = model.config.source_map
+    return any(sources[task].teacher for task in tasks or model.config.tasks if task in sources)
 
 
 @contextlib.contextmanager

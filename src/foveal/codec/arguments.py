@@ -11,13 +11,17 @@ from foveal.errors import ArgumentError, ShapeError
 
 MAX_IMAGES = 4096
 
-Features = Tensor | Mapping[str, Tensor]
-
 
 def wanted_layers(model: FeatureCodec, tasks: Sequence[str]) -> list[Layer]:
     """Return the layers that the heads of some tasks cannot do without."""
     wanted = {name for h in model.config.heads if h.name in tasks for name in h.layers}
     return [layer for layer in model.config.layers if layer.name in wanted]
+
+
+def needed_sources(model: FeatureCodec, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Return the sources that the layers of some tasks are made from."""
+    layers = wanted_layers(model, tasks)
+    return tuple(dict.fromkeys(name for layer in layers for name in layer.inputs))
 
 
 def asking_tasks(model: FeatureCodec, wanted: Sequence[str]) -> list[tuple[str, ...]]:
@@ -54,16 +58,10 @@ def check_tasks(model: FeatureCodec, tasks: Sequence[str] | None, where: str) ->
 
 
 def check_features(
-    model: FeatureCodec, features: Features, needed: Sequence[str]
+    model: FeatureCodec, features: Mapping[str, Tensor], needed: Sequence[str]
 ) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
     """Return the features of the needed sources, checked, and their size if not the model's own."""
     sources = model.config.source_map
-    if isinstance(features, Tensor):
-        if len(needed) != 1:
-            raise ArgumentError(
-                f"encode: features is one tensor, must be a dict with {list(needed)}; name them"
-            )
-        features = {needed[0]: features}
     missing = [name for name in needed if name not in features]
     if missing:
         raise ArgumentError(

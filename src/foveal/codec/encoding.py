@@ -11,24 +11,24 @@ import torch
 from torch import Tensor
 
 from foveal.codec.arguments import (
-    Features,
     asking_tasks,
     check_features,
     check_tasks,
+    needed_sources,
     wanted_layers,
 )
 from foveal.codec.config import Layer
 from foveal.codec.container import Container, pack
-from foveal.codec.decoding import CODE_AT_ONCE, decode
+from foveal.codec.decoding import CODE_AT_ONCE
 from foveal.codec.integer_model import Ints
+from foveal.codec.loss import Answers, answers_of, losses_of, metric_of, references
 from foveal.codec.model import FeatureCodec
 from foveal.codec.rates import QUALITIES, Wish, control_bytes
+from foveal.codec.sources import given_features
 from foveal.errors import ArgumentError
 from foveal.receipt import Receipt
 
 DEFAULT_QUALITY = 40
-
-Answers = Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,21 +188,24 @@ def _fit(
 
 def encode(
     model: FeatureCodec,
-    features: Features,
+    x: Tensor | Mapping[str, Tensor],
     *,
     tasks: Sequence[str] | None = None,
     quality: int | Mapping[str, int] | None = None,
     target_bytes: float | None = None,
     order: Literal["best"] | Sequence[str] | None = None,
+    measure: bool = False,
     head: Answers | None = None,
     full_bytes: float | None = None,
 ) -> Stream:
-    """Code features into one payload.
+    """Code images, or features that were worked out before, into one payload.
 
     Args:
         model: A loaded or finalised codec.
-        features: Finite features: of every source that the wanted layers take in, by name, or one
-            tensor if there is one source.
+        x: Images, sRGB in [0, 1], [b, 3, height, width] or [3, height, width], which the networks
+            that the model names look at. Or finite features of every source that the wanted
+            layers take in, by name; or one tensor of them if there is one source, which has not 3
+            channels.
         tasks: Tasks to send; the others cost nothing. Default: all.
         quality: 0 to 63, one for all tasks or one each. Default 40. A layer that several wanted
             tasks read takes, channel by channel, the finest that one of them asks for.
@@ -211,18 +214,22 @@ def encode(
             one further up may fit too, should sizes not rise steadily.
         order: Order of coding, for a conditional model: names of all layers, or "best" for the
             one with the fewest bytes, image by image. Default: the model's own.
-        head: The frozen rest of the network, features -> answer, by task (or one callable for one
-            task). If given, the payload is decoded and the loss measured.
+        measure: Decode the payload and measure the loss, by the rest of the networks that the
+            model names.
+        head: The same by your own: the frozen rest of the network, features -> answer, by task
+            (or one callable for one task).
         full_bytes: Bytes of the whole batch at equal retention by the best other way, as measured.
             Default: `full` is the raw features' size.
 
     Returns: Payload, receipt and qualities. `details["full_is"]` says which full price was used;
-    `latent_bits` and `side_bits` are the information of both kinds of symbols.
+    `latent_bits` and `side_bits` are the information of both kinds of symbols. The seconds have
+    those of the networks if `x` is images, and not those of measuring.
 
     Raises:
         ArgumentError: the model is not finalised; features are missing, not finite or too many;
-            a quality or a task does not exist; or `target_bytes` is too small (says what would do).
-        ShapeError: features have another shape than the model's.
+            a tensor may be images or features; a quality or a task does not exist; or
+            `target_bytes` is too small (says what would do).
+        ShapeError: images or features have a wrong shape.
     """
     if full_bytes is not None and not full_bytes > 0:
         raise ArgumentError(
@@ -246,12 +253,13 @@ def encode(
             )
     _ = model.integers
     wanted = check_tasks(model, tasks, "encode")
-    layers = wanted_layers(model, wanted)
-    needed = tuple(dict.fromkeys(name for layer in layers for name in layer.inputs))
+    needed = needed_sources(model, wanted)
+    answers = answers_of(model, wanted, head, measure)
+    begin = time.perf_counter()
+    features, images = given_features(model, x, needed)
     checked, size = check_features(model, features, needed)
     count = len(next(iter(checked.values())))
-    begin = time.perf_counter()
-    coder = Coder(model, checked, layers, size)
+    coder = Coder(model, checked, wanted_layers(model, wanted), size)
     asked = asking_tasks(model, wanted)
 
     def wish(value: int | Mapping[str, int]) -> Wish:
@@ -284,7 +292,11 @@ def encode(
     seconds = time.perf_counter() - begin
 
     raw = sum(checked[name].numel() for name in needed) * 4
-    loss, metric, losses = _measure(model, payload, checked, wanted, head)
+    losses, metric = {}, ""
+    if answers:
+        known = references(model, {**features, **checked}, images, answers)
+        losses, flat = losses_of(model, payload, known, answers)
+        metric = metric_of(losses, flat)
     details: dict[str, Any] = {
         "images": count,
         "tasks": list(wanted),
@@ -305,7 +317,7 @@ def encode(
             unit="bytes",
             spent=len(payload),
             full=raw if full_bytes is None else full_bytes,
-            loss=loss,
+            loss=sum(losses.values()) / len(losses) if losses else None,
             loss_metric=metric,
             seconds=seconds,
             details=details,
@@ -348,44 +360,3 @@ def _runs(orders: list[int]) -> list[slice]:
             out.append(slice(start, i))
             start = i
     return out
-
-
-@torch.no_grad()
-def _measure(
-    model: FeatureCodec,
-    payload: bytes,
-    features: Mapping[str, Tensor],
-    tasks: tuple[str, ...],
-    head: Answers | None,
-) -> tuple[float | None, str, dict[str, float]]:
-    """Return the mean loss over tasks, what it is, and the loss of each task."""
-    if head is None:
-        return None, "", {}
-    if not isinstance(head, Mapping):
-        if len(tasks) != 1:
-            raise ArgumentError(
-                f"encode: head is one function, must be a dict for {list(tasks)}; name the tasks"
-            )
-        head = {tasks[0]: head}
-    decoded = decode(model, payload, tasks=tasks, max_symbols=1 << 62)
-    losses: dict[str, float] = {}
-    for task in tasks:
-        if task not in head or task not in features:
-            continue
-        wanted, got = head[task](features[task]), head[task](decoded[task])
-        if wanted.ndim == 2:
-            losses[task] = float((wanted.argmax(1) != got.argmax(1)).double().mean())
-        else:
-            gap = (wanted - got).double().square().sum()
-            spread = (wanted - wanted.mean()).double().square().sum()
-            losses[task] = float((gap / spread.clamp_min(1e-30)).sqrt())
-    if not losses:
-        return None, "", {}
-    metric = (
-        "mean over tasks of: top-1 disagreement, or relative error of maps, with the answer to "
-        "uncompressed features"
-        if len(losses) > 1
-        else "top-1 disagreement (or relative error of a map) with the answer to uncompressed "
-        "features"
-    )
-    return sum(losses.values()) / len(losses), metric, losses

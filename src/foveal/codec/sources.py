@@ -1,11 +1,13 @@
 """The frozen networks that a codec's features come from."""
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from foveal.codec.arguments import check_tasks, needed_sources
 from foveal.codec.config import Source
 from foveal.codec.model import FeatureCodec
 from foveal.errors import ArgumentError, ShapeError
@@ -83,21 +85,29 @@ def fingerprint(teacher: Any) -> tuple[str, str]:
     return (name if isinstance(name, str) else "", sha256 if isinstance(sha256, str) else "")
 
 
-@torch.no_grad()
 def features_of(
-    model: FeatureCodec, images: Tensor, needed: tuple[str, ...] | None = None
+    model: FeatureCodec, images: Tensor, *, tasks: Sequence[str] | None = None
 ) -> dict[str, Tensor]:
-    """Return the features of a model's sources, worked out by the networks that it names.
+    """Return the features that a model codes, worked out by the networks that it names.
 
     Args:
         model: A codec whose sources name their networks.
         images: sRGB in [0, 1], [b, 3, height, width], any size.
-        needed: Sources. Default: all that a layer takes in.
+        tasks: Only the sources that these tasks need. Default: all that a layer takes in.
+
+    Returns: Features by source, on the model's device.
 
     Raises:
-        ArgumentError: a source names no network, or images are not finite.
+        ArgumentError: a source names no network, a task is unknown, or images are not finite.
         ShapeError: `images` has another shape.
     """
+    wanted = check_tasks(model, tasks, "features_of")
+    return work_out(model, images, needed_sources(model, wanted))
+
+
+@torch.no_grad()
+def work_out(model: FeatureCodec, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return the features of some sources; see `features_of`."""
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ShapeError(
             f"encode: images has shape {tuple(images.shape)}, must be (b, 3, height, width) with "
@@ -108,14 +118,49 @@ def features_of(
             f"encode: images is {images.dtype} or holds NaN, must be finite floating-point in "
             "[0, 1]; divide by 255"
         )
-    inputs = {name for layer in model.config.layers for name in layer.inputs}
-    out: dict[str, list[Tensor]] = {}
-    for source in model.config.sources:
-        if source.name not in (needed or inputs):
-            continue
-        part = network(source)
-        part.to(model.device)
-        for some in images.split(AT_ONCE):
-            ready = part.preprocess(some.to(model.device, torch.float32))
-            out.setdefault(source.name, []).append(part.encode(ready))
-    return {name: torch.cat(parts) for name, parts in out.items()}
+    out: dict[str, Tensor] = {}
+    for name in names:
+        part = network(model.config.source_map[name]).to(model.device)
+        placed = (part.preprocess(x.to(model.device, torch.float32)) for x in images.split(AT_ONCE))
+        out[name] = torch.cat([part.encode(ready) for ready in placed])
+    return out
+
+
+def given_features(
+    model: FeatureCodec, x: Tensor | Mapping[str, Tensor], needed: Sequence[str]
+) -> tuple[Mapping[str, Tensor], Tensor | None]:
+    """Return the features that a caller means, and the images if these were given.
+
+    A tensor [b, 3, h, w] or [3, h, w] is images; any other is the features of the one source.
+    Tokens have three axes, so that [3, length, width] is a batch of them.
+
+    Raises:
+        ArgumentError: it may be either, since a source has three channels; it is one tensor for
+            many sources; or it is neither a tensor nor a dict.
+    """
+    if isinstance(x, Mapping):
+        return x, None
+    if not isinstance(x, Tensor):
+        raise ArgumentError(
+            f"encode: x is a {type(x).__name__}, must be images, a tensor of features or a dict of "
+            "them; take torch.from_numpy or torch.tensor"
+        )
+    sources = [model.config.source_map[name] for name in needed]
+    tokens = any(source.kind == "tokens" for source in sources)
+    one = x.ndim == 3 and x.shape[0] == 3 and not tokens
+    if one or (x.ndim == 4 and x.shape[1] == 3):
+        for source in sources:
+            if source.kind == "map" and source.channels == 3:
+                raise ArgumentError(
+                    f"encode: x has shape {tuple(x.shape)}, must not be one tensor where source "
+                    f"{source.name} has 3 channels, as images have; give a dict with "
+                    f"{list(needed)}, from images by features_of"
+                )
+        images = x[None] if one else x
+        return work_out(model, images, needed), images
+    if len(needed) != 1:
+        raise ArgumentError(
+            f"encode: x is one tensor of shape {tuple(x.shape)}, must be a dict with "
+            f"{list(needed)} or images (b, 3, height, width); name them"
+        )
+    return {needed[0]: x}, None
