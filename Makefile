@@ -15,8 +15,7 @@ WRONG_TYPES := \
   tests/unit/attention/test_attention_layout_convert.py::test_union_of_grouped_heads \
   tests/unit/attention/test_attention_wrong_types.py \
   tests/unit/core/test_core_media.py::test_write_image_checks_its_arguments \
-  tests/unit/codec/test_codec.py::test_bad_features_are_named \
-  tests/unit/codec/test_codec.py::test_pixel_ladder_names_its_arguments \
+  tests/unit/codec/test_pixel_ladder.py::test_its_arguments_are_named \
   tests/unit/codec/test_entropy.py::test_bad_scales_are_named \
   tests/unit/codec/test_feature_wrong_types.py \
   tests/unit/codec/test_fit.py::test_bad_arguments_are_named \

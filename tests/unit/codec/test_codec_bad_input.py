@@ -53,7 +53,11 @@ ENCODE: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "batches": (lambda: changed("depth", torch.zeros(3, 3, 6, 7)), {}, r"batches of \[2, 3\]"),
     "sizes": (lambda: changed("depth", torch.zeros(2, 3, 9, 7)), {}, "sizes"),
     "missing": (lambda: {"edges": features()["edges"]}, {}, r"features has no \['depth'\].*add"),
-    "one tensor": (lambda: features()["edges"], {}, r"one tensor of shape .*must be a dict with .* or images"),
+    "one tensor": (
+        lambda: features()["edges"],
+        {},
+        r"one tensor of shape .*must be a dict with .* or images",
+    ),
     "a tied size": (lambda: features(1, 13, 13), {}, "must be 3x4, to which.*codebook-local"),
     "huge": (lambda: features(1, 2048, 1024), {}, "must be 3x4, to which"),
     "unknown task": (features, {"tasks": ["night"]}, r"\['night'\], must be a list.*'edges'"),

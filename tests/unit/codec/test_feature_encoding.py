@@ -431,12 +431,12 @@ def test_layers_that_are_not_there_do_not_count_against_the_limit() -> None:
 def test_numbers_that_do_not_fit() -> None:
     model = make(separate(SOURCES[:1], SIZES))
     x = features(SOURCES[:1])["a"]
-    assert decode(model, encode(model, x * 1e20).payload)["a"].isfinite().all()
+    assert decode(model, encode(model, {"a": x * 1e20}).payload)["a"].isfinite().all()
     with pytest.raises(ArgumentError, match="features a has NaN or infinite values, must be fin"):
-        encode(model, x.double() * 1e60)
+        encode(model, {"a": x.double() * 1e60})
     model.scale("a").std.fill_(1e-3)
     with pytest.raises(ArgumentError, match="layer a latents that are not finite, must be of the"):
-        encode(model, x.sign() * 3e38)
+        encode(model, {"a": x.sign() * 3e38})
 
 
 def test_sizes_are_those_of_each_source() -> None:
