@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from foveal import codec
 from foveal.cli.app import app
 from foveal.cli.streams import features_of_files
+from foveal.codec.sources import EfficientNetCut
 from foveal.errors import ArgumentError, BitstreamError
 
 pytestmark = pytest.mark.e2e
@@ -125,7 +126,7 @@ def test_the_packaged_codec_says_classes_and_what_is_lost(folder: Path) -> None:
     receipt = made["receipt"]
     assert receipt["loss_metric"].startswith("top-1 disagreement with the answer")
     model, features = codec.load(), features_of_files(codec.load(), sorted_pictures(folder), 1)
-    head = codec.sources.EfficientNetCut().decode
+    head = EfficientNetCut().decode
     with torch.no_grad():
         wanted = head(features["class"]).argmax(1)
         got = head(codec.decode(model, stream.read_bytes())["class"]).argmax(1)

@@ -135,8 +135,8 @@ def given_features(
     Tokens have three axes, so that [3, length, width] is a batch of them.
 
     Raises:
-        ArgumentError: it may be either, since a source has three channels; it is one tensor for
-            many sources; or it is neither a tensor nor a dict.
+        ArgumentError: it may be either, since a source has three channels; it is images and the
+            model names no network; it is one tensor for many sources; or it is no tensor at all.
     """
     if isinstance(x, Mapping):
         return x, None
@@ -155,6 +155,12 @@ def given_features(
                     f"encode: x has shape {tuple(x.shape)}, must not be one tensor where source "
                     f"{source.name} has 3 channels, as images have; give a dict with "
                     f"{list(needed)}, from images by features_of"
+                )
+            if not source.teacher:
+                raise ArgumentError(
+                    f"encode: x has shape {tuple(x.shape)}, as images have, but source "
+                    f"{source.name} names no network, must be a dict of features with "
+                    f"{list(needed)}; work them out by yours"
                 )
         images = x[None] if one else x
         return work_out(model, images, needed), images

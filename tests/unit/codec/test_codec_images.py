@@ -54,8 +54,9 @@ def images(count: int = 3) -> Tensor:
     return torch.rand(count, 3, 20, 24, generator=torch.Generator().manual_seed(0))
 
 
-def made(*names: str, scheme=codec.schemes.joint) -> codec.FeatureCodec:
+def made(*names: str, separate: bool = False) -> codec.FeatureCodec:
     torch.manual_seed(0)
+    scheme = codec.schemes.separate if separate else codec.schemes.joint
     model = codec.FeatureCodec(scheme([MAPS[name] for name in names], SIZES))
     x = {n: torch.rand(32, *MAPS[n].shape) for n in names}
     model.start(x)
@@ -84,9 +85,14 @@ def test_one_tensor_of_features_for_one_source() -> None:
 
 
 def test_only_what_the_tasks_need_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made("tint", "map", scheme=codec.schemes.separate)
+    model = made("tint", "map", separate=True)
     asked: list[str] = []
-    monkeypatch.setattr(sources, "_load", lambda name: asked.append(name) or NETWORKS[name])
+
+    def load(name: str) -> Network:
+        asked.append(name)
+        return NETWORKS[name]
+
+    monkeypatch.setattr(sources, "_load", load)
     found = codec.features_of(model, images(), tasks=["map"])
     assert list(found) == ["map"]
     codec.encode(model, images(), tasks=["map"])

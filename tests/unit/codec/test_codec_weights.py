@@ -12,6 +12,7 @@ import torch
 from foveal import codec
 from foveal._core.media import read_image
 from foveal._core.weights import load_weights, packaged, save_weights
+from foveal.codec import sources
 from foveal.data import samples, taskworld
 from foveal.errors import ArgumentError
 from foveal.teachers import prepare
@@ -148,6 +149,6 @@ def test_unknown_names_list_the_known_ones(name: str) -> None:
 
 def test_networks_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = codec.load("joint-4task")
-    monkeypatch.setattr(codec.sources, "fingerprint", lambda teacher: ("", "0" * 64))
+    monkeypatch.setattr(sources, "fingerprint", lambda teacher: ("", "0" * 64))
     with pytest.raises(ArgumentError, match="is 000000000000, must be .*Foveal version that wrote"):
         codec.encode(model, torch.rand(1, 3, 64, 64))
