@@ -130,7 +130,8 @@ def test_unknown_packaged_weights_list_the_known_ones() -> None:
 def test_names_of_packaged_codecs_are_those_that_load_takes() -> None:
     from foveal import codec
 
-    with pytest.raises(ArgumentError, match=r"must be one of \['efficientnet-lite0', 'joint-4task'\]"):
+    known = r"must be one of \['efficientnet-lite0', 'joint-4task'\]"
+    with pytest.raises(ArgumentError, match=known):
         codec.load("nothing")
     with pytest.raises(ArgumentError, match=r"must be one of"):
         codec.load("../weights/codec-efficientnet-lite0")
