@@ -179,3 +179,43 @@ def test_frames_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("foveal.codec.arguments.MAX_IMAGES", 69)
     with pytest.raises(ArgumentError, match="over 69 images or frames.*pass a larger -o every="):
         features_of_files(model, [Path("long.mp4")], 1)
+
+
+NETWORK = """
+import torch
+
+class Planes:
+    def preprocess(self, images):
+        return torch.nn.functional.interpolate(images, size=(32, 32), mode="bilinear")
+
+    def encode(self, images):
+        return torch.nn.functional.avg_pool2d(images, 2)[:, :2]
+
+    def decode(self, features):
+        return features.mean((2, 3))
+"""
+
+
+def test_a_codec_for_a_network_of_ones_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planes_of_mine.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    own = ("-o", "networks=tint@planes_of_mine:Planes")
+    options = ["steps=4", "batch=2", "views=1", "channels=4", "hidden=8", "device=cpu"]
+    sizes = [word for option in options for word in ("-o", option)]
+    foveal("train", "codec", folder / "pictures", "own.safetensors", *own, *sizes)
+    weights = ("-o", "weights=own.safetensors")
+    made = foveal("encode", folder / "pictures", "own.fvl", *weights, *own)
+    assert made["tasks"] == ["tint"]
+    assert made["receipt"]["loss"] in [k / 5 for k in range(6)]
+    row = foveal("decode", "own.fvl", *weights, *own)["images"][4]
+    assert sorted(row["tint"]["classes"]) == [0, 1]
+    assert row["tint"]["names"] == [str(label) for label in row["tint"]["classes"]]
+    assert foveal("decode", "own.fvl", *weights)["images"] == [{}] * 5
+    with pytest.raises(ArgumentError, match="teacher is '', must be .*networks"):
+        foveal("encode", folder / "pictures", "own.fvl", *weights)
+    other = ("-o", "networks=other@planes_of_mine:Planes")
+    for words in (("encode", folder / "pictures", "own.fvl"), ("decode", "own.fvl")):
+        with pytest.raises(ArgumentError, match=r"has \['other'\], must have some of \['tint'\]"):
+            foveal(*words, *weights, *other)

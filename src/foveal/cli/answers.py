@@ -7,19 +7,18 @@ _AT_ONCE = 16
 _BEST = 5
 
 
-def answers(model: Any, decoded: dict[str, Any], pictures: Path | None) -> list[dict[str, Any]]:
-    """Let the rest of each network that the model names answer; return a row for each image."""
+def answers(
+    model: Any, decoded: dict[str, Any], networks: dict[str, Any], pictures: Path | None
+) -> list[dict[str, Any]]:
+    """Let the rest of each network answer; return a row for each image."""
     import torch
-
-    from foveal.codec.sources import network
 
     count = len(next(iter(decoded.values()))) if decoded else 0
     rows: list[dict[str, Any]] = [{} for _ in range(count)]
     for task, value in decoded.items():
-        source = model.config.source_map[task]
-        if not source.teacher:
+        source, part = model.config.source_map[task], networks.get(task)
+        if part is None:
             continue
-        part = network(source).to(model.device)
         for start in range(0, count, _AT_ONCE):
             with torch.no_grad():
                 found = part.decode(value[start : start + _AT_ONCE])

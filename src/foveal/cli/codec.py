@@ -17,7 +17,14 @@ from foveal.cli.common import (
     path_argument,
     path_option,
 )
-from foveal.cli.streams import can_measure, features_of_files, names, naming, read_payload
+from foveal.cli.streams import (
+    answering,
+    features_of_files,
+    names,
+    naming,
+    own_networks,
+    read_payload,
+)
 from foveal.errors import ArgumentError
 
 _UNSET = -1
@@ -34,9 +41,12 @@ class EncodeOptions:
         target_bytes: Instead of a quality, at most so many bytes for each picture; 0: no target.
         order: Of a conditional codec: "best" finds one for each picture; empty: its own.
         every: For a video, each how-many-th frame is coded.
+        networks: Of a codec for networks of one's own, as in `foveal train codec`; empty: those
+            that the codec names.
     """
 
     weights: str = "efficientnet-lite0"
+    networks: str = ""
     tasks: str = ""
     quality: int = _UNSET
     target_bytes: float = 0.0
@@ -51,9 +61,11 @@ class DecodeOptions:
     Args:
         weights: Name of a packaged codec, or a file.
         tasks: Between commas; empty: all that are there.
+        networks: As in `foveal encode`; without one a task has features and no answer.
     """
 
     weights: str = "efficientnet-lite0"
+    networks: str = ""
     tasks: str = ""
 
 
@@ -79,7 +91,8 @@ def encode(
     """Code what frozen networks see in pictures or frames.
 
     Options of -o: weights=efficientnet-lite0, joint-4task or a FILE of foveal train codec;
-    tasks=NAME,NAME, quality=0..63 or target_bytes=N, order=best, every=1.
+    networks=NAME@module:attribute if it is for your own; tasks=NAME,NAME, quality=0..63 or
+    target_bytes=N, order=best, every=1.
     """
     options = parse_options(EncodeOptions, option)
     if target.suffix != ".fvl":
@@ -90,8 +103,9 @@ def encode(
     from foveal import codec
 
     model = codec.load(options.weights)
-    wanted = names(options.tasks)
-    features = features_of_files(model, files, options.every, wanted)
+    wanted, networks = names(options.tasks), own_networks(model, options.networks)
+    features = features_of_files(model, files, options.every, wanted, networks)
+    judges = answering(model, wanted or model.config.tasks, networks)
     order: Literal["best"] | list[str] | None = (
         "best" if options.order == "best" else names(options.order)
     )
@@ -102,7 +116,7 @@ def encode(
         quality=None if options.quality == _UNSET else options.quality,
         target_bytes=options.target_bytes if options.target_bytes != 0 else None,
         order=order,
-        measure=can_measure(model, wanted),
+        head={task: part.decode for task, part in judges.items()},
     )
     write_bytes(target, stream.payload)
     sent: list[str] = stream.receipt.details["tasks"]
@@ -133,7 +147,7 @@ def decode(
 ) -> None:
     """Decode a stream and let the rest of each network answer: five best classes, or maps.
 
-    Options of -o: weights=NAME or FILE; tasks=NAME,NAME.
+    Options of -o: weights=NAME or FILE; tasks=NAME,NAME; networks=NAME@module:attribute.
     """
     options = parse_options(DecodeOptions, option)
     payload = read_payload(source)
@@ -146,7 +160,8 @@ def decode(
     model = codec.load(options.weights)
     with naming(source):
         decoded = codec.decode(model, payload, tasks=names(options.tasks))
-    rows = answers(model, decoded, pictures)
+    networks = answering(model, decoded, own_networks(model, options.networks))
+    rows = answers(model, decoded, networks, pictures)
     if pictures is not None and not any("picture" in said for row in rows for said in row.values()):
         raise ArgumentError(
             f"--pictures: {pictures} is given, but no answer of {list(decoded)} is a map; leave it "

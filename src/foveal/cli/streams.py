@@ -1,7 +1,7 @@
 """What the verbs of the codec share: features of files, payloads, and names between commas."""
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,16 @@ def frames(file: Path, every: int) -> Iterator[Any]:
 
 
 def features_of_files(
-    model: Any, files: list[Path], every: int, tasks: list[str] | None = None
+    model: Any,
+    files: list[Path],
+    every: int,
+    tasks: list[str] | None = None,
+    networks: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the features of every image or frame; no more than a few of these are held at once.
 
     Raises:
-        ArgumentError: there are more than one stream holds, or the model names no network.
+        ArgumentError: there are more than one stream holds, or a source has no network.
     """
     import torch
 
@@ -48,7 +52,8 @@ def features_of_files(
 
     def flush() -> None:
         if waiting:
-            for name, value in features_of(model, torch.stack(waiting), tasks=tasks).items():
+            found = features_of(model, torch.stack(waiting), tasks=tasks, networks=networks)
+            for name, value in found.items():
                 parts.setdefault(name, []).append(value.cpu())
             waiting.clear()
 
@@ -66,10 +71,34 @@ def features_of_files(
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
-def can_measure(model: Any, tasks: list[str] | None) -> bool:
-    """Tell whether the model names a network of one of the tasks, so that a loss can be known."""
+def own_networks(model: Any, text: str) -> dict[str, Any]:
+    """Load the networks of `-o networks=`; none if it is empty.
+
+    Raises:
+        ArgumentError: a name is unknown, or no source of the model.
+    """
+    from foveal.cli.train import networks_of
+
+    found = networks_of(text) if text else {}
+    unknown = [name for name in found if name not in model.config.source_map]
+    if unknown:
+        raise ArgumentError(
+            f"-o networks: has {unknown}, must have some of {list(model.config.source_map)}; "
+            "rename them"
+        )
+    return found
+
+
+def answering(model: Any, tasks: Iterable[str], networks: dict[str, Any]) -> dict[str, Any]:
+    """Return the networks that can answer for tasks: given, or named by the model."""
+    from foveal.codec.sources import network_of
+
     sources = model.config.source_map
-    return any(sources[task].teacher for task in tasks or model.config.tasks if task in sources)
+    return {
+        task: network_of(model, task, networks)
+        for task in tasks
+        if task in sources and (task in networks or sources[task].teacher)
+    }
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from foveal.codec.decoding import decode
 from foveal.codec.model import FeatureCodec
-from foveal.codec.sources import network, work_out
+from foveal.codec.sources import network_of, work_out
 from foveal.errors import ArgumentError
 
 AT_ONCE = 64
@@ -36,9 +36,7 @@ def answers_of(
                 f"encode: measure is True, must be False where the model names no network of "
                 f"{list(tasks)}; give head"
             )
-        return {
-            task: network(model.config.source_map[task]).to(model.device).decode for task in named
-        }
+        return {task: network_of(model, task).decode for task in named}
     if head is None:
         return {}
     if isinstance(head, Mapping):

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.codec.arguments import check_tasks, needed_sources
 from foveal.codec.config import Source
@@ -55,7 +55,7 @@ def _load(teacher: str) -> Any:
         return TaskNetwork.load(point, arch)
     raise ArgumentError(
         f"network: teacher is {teacher!r}, must be {EfficientNetCut.teacher!r} or tasks-residual/ "
-        "or tasks-separable/ and a task; work the features out yourself and give them as a dict"
+        "or tasks-separable/ and a task; give your own as networks, or features as a dict"
     )
 
 
@@ -86,27 +86,44 @@ def fingerprint(teacher: Any) -> tuple[str, str]:
 
 
 def features_of(
-    model: FeatureCodec, images: Tensor, *, tasks: Sequence[str] | None = None
+    model: FeatureCodec,
+    images: Tensor,
+    *,
+    tasks: Sequence[str] | None = None,
+    networks: Mapping[str, Any] | None = None,
 ) -> dict[str, Tensor]:
-    """Return the features that a model codes, worked out by the networks that it names.
+    """Return the features that a model codes, worked out by frozen networks.
 
     Args:
-        model: A codec whose sources name their networks.
+        model: A codec.
         images: sRGB in [0, 1], [b, 3, height, width], any size.
         tasks: Only the sources that these tasks need. Default: all that a layer takes in.
+        networks: By source, those that `fit` was given. Default: the one that the model names.
 
     Returns: Features by source, on the model's device.
 
     Raises:
-        ArgumentError: a source names no network, a task is unknown, or images are not finite.
+        ArgumentError: a source has no network, a network or a task is unknown, or images are not
+            finite.
         ShapeError: `images` has another shape.
     """
     wanted = check_tasks(model, tasks, "features_of")
-    return work_out(model, images, needed_sources(model, wanted))
+    unknown = [name for name in networks or {} if name not in model.config.source_map]
+    if unknown:
+        raise ArgumentError(
+            f"features_of: networks has {unknown}, must have some of "
+            f"{list(model.config.source_map)}; rename them"
+        )
+    return work_out(model, images, needed_sources(model, wanted), networks)
 
 
 @torch.no_grad()
-def work_out(model: FeatureCodec, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+def work_out(
+    model: FeatureCodec,
+    images: Tensor,
+    names: Sequence[str],
+    networks: Mapping[str, Any] | None = None,
+) -> dict[str, Tensor]:
     """Return the features of some sources; see `features_of`."""
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ShapeError(
@@ -120,10 +137,19 @@ def work_out(model: FeatureCodec, images: Tensor, names: Sequence[str]) -> dict[
         )
     out: dict[str, Tensor] = {}
     for name in names:
-        part = network(model.config.source_map[name]).to(model.device)
-        placed = (part.preprocess(x.to(model.device, torch.float32)) for x in images.split(AT_ONCE))
-        out[name] = torch.cat([part.encode(ready) for ready in placed])
+        part = network_of(model, name, networks)
+        ready: Any = getattr(part, "preprocess", None)
+        parts = [x.to(model.device, torch.float32) for x in images.split(AT_ONCE)]
+        out[name] = torch.cat([part.encode(x if ready is None else ready(x)) for x in parts])
     return out
+
+
+def network_of(model: FeatureCodec, name: str, networks: Mapping[str, Any] | None = None) -> Any:
+    """Return the network of a source, given or named by the model, on the model's device."""
+    part = (networks or {}).get(name)
+    if part is None:
+        return network(model.config.source_map[name]).to(model.device)
+    return part.to(model.device).eval() if isinstance(part, nn.Module) else part
 
 
 def given_features(

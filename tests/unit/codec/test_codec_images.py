@@ -99,6 +99,16 @@ def test_only_what_the_tasks_need_is_worked_out(monkeypatch: pytest.MonkeyPatch)
     assert set(asked) == {"ours/map"}
 
 
+def test_networks_of_ones_own() -> None:
+    model, net = made("silent"), NETWORKS["ours/tint"]
+    found = codec.features_of(model, images(), networks={"silent": net})
+    assert torch.equal(found["silent"], net.encode(net.preprocess(images())))
+    stream = codec.encode(model, found, head=net.decode)
+    assert stream.receipt.loss in (0, 1 / 3, 2 / 3, 1)
+    with pytest.raises(ArgumentError, match=r"networks has \['loud'\], must have some of \['sil"):
+        codec.features_of(model, images(), networks={"loud": net})
+
+
 def test_three_channels_may_be_either() -> None:
     model = made("rgb")
     features = codec.features_of(model, images())
