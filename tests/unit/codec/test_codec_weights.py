@@ -95,14 +95,15 @@ def test_the_codec_of_efficientnet_keeps_its_answer() -> None:
     model = codec.load("efficientnet-lite0")
     names = [name for name in samples.catalogue() if name.startswith("photo-")]
     photos = torch.stack([prepare(read_image(path)) for path in samples.fetch(names)])
-    loss: dict[int, float] = {}
-    for target in (350, 800):
-        receipt = codec.encode(model, photos, target_bytes=target, measure=True).receipt
-        assert receipt.spent / len(photos) <= target
+    for quality, most_bytes, most_loss in ((0, 330, 0.4), (63, 750, 0.35)):
+        receipt = codec.encode(model, photos, quality=quality, measure=True).receipt
+        assert receipt.spent / len(photos) < most_bytes
         assert receipt.loss is not None
-        loss[target] = receipt.loss
-    assert loss[800] <= 0.3
-    assert loss[800] <= loss[350] <= 0.6
+        assert receipt.loss <= most_loss
+    within = codec.encode(model, photos, target_bytes=500, measure=True)
+    assert max(map(len, codec.split(within.payload))) <= 500
+    assert within.receipt.loss is not None
+    assert within.receipt.loss <= 0.4
 
 
 def test_a_fresh_process_decodes_identical_integers() -> None:
