@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from foveal.codec import schemes
 from foveal.codec.model import FeatureCodec, Source
+from foveal.codec.sources import EfficientNetCut, fingerprint
 from foveal.codec.stream import decode, encode, inspect
 from foveal.codec.training import ANSWER, Objective, TrainOptions, train
 from foveal.teachers.efficientnet_lite import EfficientNetLite0
@@ -75,23 +76,31 @@ class Deep:
 
 
 class Pool:
-    """Features and answers of many crops, worked out once and drawn from at every step."""
+    """Features and answers of many crops; with every draw a few of them are replaced."""
 
     def __init__(
         self, count: int, fresh: Callable[[int], Tensor], deep: Deep, args: argparse.Namespace
     ):
+        self.fresh, self.deep, self.new, self.next = fresh, deep, args.fresh, 0
         first = fresh(1)
         rows = deep.answer(first).shape[1]
         self.features = first.new_empty((count, *first.shape[1:]), dtype=torch.float16)
         self.answers = first.new_empty((count, rows), dtype=torch.float16)
-        with torch.no_grad():
-            for i in range(0, count, args.batch):
-                part = fresh(min(args.batch, count - i))
-                self.features[i : i + len(part)] = part
-                self.answers[i : i + len(part)] = deep.answer(part)
+        for i in range(0, count, args.batch):
+            self.put(i, min(args.batch, count - i))
+
+    @torch.no_grad()
+    def put(self, start: int, count: int) -> None:
+        """Work out new crops."""
+        part = self.fresh(count)
+        self.features[start : start + count] = part
+        self.answers[start : start + count] = self.deep.answer(part)
 
     def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return features and answers of some crops."""
+        self.next = self.next if self.next + self.new <= len(self.features) else 0
+        self.put(self.next, self.new)
+        self.next += self.new
         index = torch.randint(len(self.features), (count,), generator=generator)
         index = index.to(self.features.device)
         return {TASK: self.features[index].float(), ANSWER + TASK: self.answers[index].float()}
@@ -148,12 +157,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     def fresh(count: int) -> Tensor:
         return teacher.features(random_crops(photos, count, stamps, args))
 
-    source = Source(TASK, 112, "map", 14, 14, teacher="efficientnet-lite0/stride16")
+    name, sha256 = fingerprint(EfficientNetCut())
+    source = Source(TASK, 112, "map", 14, 14, teacher=name, sha256=sha256)
     sizes = schemes.Sizes(
         channels=args.latent,
         hidden=args.hidden,
         head_hidden=args.hidden,
         blocks=args.blocks,
+        fine_blocks=args.fine_blocks,
         prior=args.prior,
         side=args.side,
         codewords=args.codewords,
@@ -220,13 +231,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--pool", type=int, default=160_000, help="crops that training draws from")
+    parser.add_argument("--fresh", type=int, default=16, help="crops replaced at every step")
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--lowest", type=float, default=3000.0, help="bits per unit at quality 0")
-    parser.add_argument("--highest", type=float, default=60000.0, help="the same at quality 63")
+    parser.add_argument("--lowest", type=float, default=15000.0, help="bits per unit at quality 0")
+    parser.add_argument("--highest", type=float, default=300000.0, help="the same at quality 63")
     parser.add_argument("--prior", default="codebook-global")
     parser.add_argument("--latent", type=int, default=48, help="latent channels")
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--blocks", type=int, default=1)
+    parser.add_argument("--hidden", type=int, default=96)
+    parser.add_argument("--blocks", type=int, default=1, help="at the latents' size")
+    parser.add_argument("--fine-blocks", type=int, default=2, help="at the features' size")
     parser.add_argument("--side", type=int, default=12)
     parser.add_argument("--codewords", type=int, default=16)
     parser.add_argument("--stamp-share", type=float, default=0.35)

@@ -201,6 +201,7 @@ class Head:
         hidden: Channels of the transform.
         blocks: Residual blocks at the latents' size.
         external: Added later to a frozen stream.
+        fine_blocks: Residual blocks at the features' size.
     """
 
     name: str
@@ -209,12 +210,14 @@ class Head:
     hidden: int = 96
     blocks: int = 1
     external: bool = False
+    fine_blocks: int = 0
 
     def __post_init__(self) -> None:
         """Check the values, which may come from an untrusted file."""
         _check_name("head name", self.name)
         _check(f"hidden of head {self.name}", self.hidden, 1, 1024)
         _check(f"blocks of head {self.name}", self.blocks, 0, 16)
+        _check(f"fine_blocks of head {self.name}", self.fine_blocks, 0, 16)
         _check_names(f"layers of head {self.name}", self.layers, 1)
         _check_names(f"optional of head {self.name}", self.optional, 0)
         if set(self.optional) & set(self.layers):

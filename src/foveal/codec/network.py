@@ -106,6 +106,7 @@ def synthesis_of(head: Head, config: CodecConfig) -> Synthesis:
         size=(source.height, source.width),
         stride=every[0].stride,
         blocks=head.blocks,
+        fine_blocks=head.fine_blocks,
     )
 
 

@@ -112,6 +112,7 @@ def _head(model: FeatureCodec, head: Head) -> dict[str, Any]:
         "layers": [names.index(name) for name in head.layers],
         "optional": [names.index(name) for name in head.optional],
         "blocks": head.blocks,
+        "fine_blocks": head.fine_blocks,
         "kind": source.kind,
         "height": source.height,
         "width": source.width,

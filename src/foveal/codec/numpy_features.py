@@ -43,16 +43,20 @@ def synthesise(model: Model, head: dict[str, Any], y: Floats, size: tuple[int, i
         weight = model.weights[f"{start}{name}.weight"]
         return windows(x, weight) + model.weights[f"{start}{name}.bias"][:, None, None]
 
+    def residual(x: Floats, name: str) -> Floats:
+        return x + conv(leaky(conv(leaky(x), f"{name}.first")), f"{name}.second")
+
     x = conv(y, "first")
     for i in range(head["blocks"]):
-        inner = leaky(conv(leaky(x), f"blocks.{i}.first"))
-        x = x + conv(inner, f"blocks.{i}.second")
+        x = residual(x, f"blocks.{i}")
     x = conv(leaky(x), "spread")
     down, across = head["up"]  # channels become down x across positions
     _, rows, columns = x.shape
     x = x.reshape(-1, down, across, rows, columns).transpose(0, 3, 1, 4, 2)
     x = x.reshape(-1, rows * down, columns * across)[:, : size[0], : size[1]]
     x = x + conv(leaky(x), "refine")
+    for i in range(head["fine_blocks"]):
+        x = residual(x, f"fine.{i}")
     x = conv(leaky(x), "last")
     scale = f"scales.{head['name']}."
     x = x * model.weights[scale + "std"][:, None, None]

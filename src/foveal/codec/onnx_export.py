@@ -142,6 +142,8 @@ def _synthesis(model: FeatureCodec, head: Head) -> Graph:
     x = _conv(graph, module.spread, _leaky(graph, x))
     x = _spread(graph, module.up, x, source, module.refine.in_channels)
     x = graph.node("Add", x, _conv(graph, module.refine, _leaky(graph, x)))
+    for block in module.fine:
+        x = _residual(graph, block, x)
     x = _conv(graph, module.last, _leaky(graph, x))
     mean, std = _scale(model, source)
     x = graph.node("Add", graph.node("Mul", x, graph.constant(std)), graph.constant(mean))

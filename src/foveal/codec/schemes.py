@@ -27,6 +27,7 @@ class Sizes:
         hidden: Channels of the analysis transform.
         head_hidden: Channels of the synthesis transforms.
         blocks: Residual blocks.
+        fine_blocks: Residual blocks of the synthesis transforms at the features' size.
         prior: Kind of the prior.
         side: Hyper-latents, or indices of the VQ prior.
         codewords: Codewords.
@@ -42,6 +43,7 @@ class Sizes:
     side: int = 16
     codewords: int = 16
     hyper_hidden: int = 64
+    fine_blocks: int = 0
 
 
 def _layer(
@@ -66,11 +68,22 @@ def _layer(
     )
 
 
+def _head(name: str, layers: tuple[str, ...], sizes: Sizes, optional: tuple[str, ...] = ()) -> Head:
+    return Head(
+        name,
+        layers,
+        optional=optional,
+        hidden=sizes.head_hidden,
+        blocks=sizes.blocks,
+        fine_blocks=sizes.fine_blocks,
+    )
+
+
 def joint(sources: Sequence[Source], sizes: Sizes | None = None) -> CodecConfig:
     """Return the sizes of a codec with one stream for all tasks."""
     s = sizes or Sizes()
     names = tuple(source.name for source in sources)
-    heads = tuple(Head(n, ("joint",), hidden=s.head_hidden, blocks=s.blocks) for n in names)
+    heads = tuple(_head(n, ("joint",), s) for n in names)
     return CodecConfig(tuple(sources), (_layer("joint", names, s),), heads)
 
 
@@ -79,7 +92,7 @@ def separate(sources: Sequence[Source], sizes: Sizes | None = None) -> CodecConf
     s = sizes or Sizes()
     names = [source.name for source in sources]
     layers = tuple(_layer(name, (name,), s) for name in names)
-    heads = tuple(Head(n, (n,), hidden=s.head_hidden, blocks=s.blocks) for n in names)
+    heads = tuple(_head(n, (n,), s) for n in names)
     return CodecConfig(tuple(sources), layers, heads)
 
 
@@ -96,7 +109,5 @@ def conditional(sources: Sequence[Source], sizes: Sizes | None = None) -> CodecC
         return tuple(n for n in names if n != name)
 
     layers = tuple(_layer(name, (name,), s, parents=others(name)) for name in names)
-    heads = tuple(
-        Head(n, (n,), optional=others(n), hidden=s.head_hidden, blocks=s.blocks) for n in names
-    )
+    heads = tuple(_head(n, (n,), s, others(n)) for n in names)
     return CodecConfig(tuple(sources), layers, heads)

@@ -21,8 +21,10 @@ class EfficientNetCut:
     teacher = "efficientnet-lite0/stride16"
 
     def __init__(self) -> None:
+        from foveal.data import samples
         from foveal.teachers.efficientnet_lite import EfficientNetLite0
 
+        self.sha256 = samples.catalogue()["efficientnet-lite0"].sha256
         self.network = EfficientNetLite0.load()
 
     def to(self, device: torch.device) -> "EfficientNetCut":

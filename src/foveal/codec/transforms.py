@@ -85,7 +85,7 @@ class Analysis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """From decoded latents to normalised features; the work is done at the latents' size.
+    """From decoded latents to normalised features; most work is done at the latents' size.
 
     Args:
         inputs: Latent channels, those of all layers together.
@@ -94,6 +94,7 @@ class Synthesis(nn.Module):
         size: Nominal rows and columns of the features.
         stride: Positions of the features per latent position.
         blocks: Residual blocks at the latents' size.
+        fine_blocks: Residual blocks at the features' size.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Synthesis(nn.Module):
         size: tuple[int, int],
         stride: int,
         blocks: int,
+        fine_blocks: int = 0,
     ) -> None:
         super().__init__()
         self.up = (stride if size[0] > 1 else 1, stride if size[1] > 1 else 1)
@@ -114,6 +116,7 @@ class Synthesis(nn.Module):
         self.blocks = nn.Sequential(*[ResidualBlock(hidden, small) for _ in range(blocks)])
         self.spread = nn.Conv2d(hidden, inner * self.up[0] * self.up[1], 1)
         self.refine = conv(inner, inner, size)
+        self.fine = nn.Sequential(*[ResidualBlock(inner, size) for _ in range(fine_blocks)])
         self.last = conv(inner, outputs, size)
 
     def forward(
@@ -127,7 +130,7 @@ class Synthesis(nn.Module):
         wide = wide.permute(0, 1, 4, 2, 5, 3)
         wide = wide.reshape(b, -1, rows * self.up[0], columns * self.up[1])
         wide = wide[:, :, : size[0], : size[1]]
-        wide = wide + self.refine(functional.leaky_relu(wide, SLOPE))
+        wide = self.fine(wide + self.refine(functional.leaky_relu(wide, SLOPE)))
         return self.last(functional.leaky_relu(wide, SLOPE))
 
 

@@ -76,7 +76,8 @@ def small_model(name: str) -> FeatureCodec:
     torch.manual_seed(NAMES.index(name))
     kind, _, scheme = name.rpartition("-")
     stride = 1 + NAMES.index(name) % 2
-    sizes = Sizes(6, stride, 8, 8, 1, kind or "factorized", side=3, codewords=4, hyper_hidden=5)
+    kind = kind or "factorized"
+    sizes = Sizes(6, stride, 8, 8, 1, kind, side=3, codewords=4, hyper_hidden=5, fine_blocks=stride)
     config = separate(OTHERS, sizes) if name == "forms" else SCHEMES[scheme](SOURCES, sizes)
     model = FeatureCodec(config)
     x = features_of(model, 64)

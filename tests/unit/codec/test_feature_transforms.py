@@ -98,6 +98,23 @@ def test_spread_is_a_pixel_shuffle(size: tuple[int, int]) -> None:
     assert torch.allclose(synthesis(y, size), wanted, atol=1e-6)
 
 
+def test_fine_blocks_work_at_the_size_of_the_features() -> None:
+    plain = {"inputs": 4, "outputs": 3, "hidden": 8, "blocks": 0, "size": (6, 8), "stride": 2}
+    coarse = Synthesis(**plain)  # type: ignore[arg-type]
+    fine = Synthesis(**plain, fine_blocks=1)  # type: ignore[arg-type]
+    extra = set(fine.state_dict()) - set(coarse.state_dict())
+    assert extra
+    assert all(name.startswith("fine.0.") for name in extra)
+    coarse.load_state_dict({k: v for k, v in fine.state_dict().items() if k not in extra})
+    found: list[Tensor] = []
+    fine.fine.register_forward_pre_hook(lambda _, x: found.append(x[0]))
+    y = torch.randn(2, 4, 3, 4)
+    out = fine(y, (6, 8))
+    assert found[0].shape[2:] == (6, 8)
+    assert torch.allclose(out, coarse.last(functional.leaky_relu(fine.fine(found[0]), SLOPE)))
+    assert not torch.allclose(out, coarse(y, (6, 8)))
+
+
 def features(source: Source) -> Tensor:
     return torch.arange(2.0 * torch.Size(source.shape).numel()).reshape(2, *source.shape)
 

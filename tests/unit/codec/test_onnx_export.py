@@ -47,7 +47,7 @@ def run(path: Path, inputs: dict[str, torch.Tensor]) -> np.ndarray:
 @pytest.mark.parametrize("kind", list(SOURCES))
 def test_another_runtime_agrees(kind: str, stride: int, tmp_path: Path) -> None:
     source = SOURCES[kind]
-    model = made(schemes.joint, [source], stride=stride)
+    model = made(schemes.joint, [source], stride=stride, fine_blocks=stride // 2)
     x = torch.randn(3, *source.shape)
     with torch.no_grad():
         y = model.analyse(model.config.layers[0], {"a": x})
