@@ -5,7 +5,9 @@
                separate:spatial:scene,segmentation,normal,reshading:2.0
 
 A job is SCHEME:PRIOR:TASKS:MINUTES[:NAME[:OPTION=VALUE,...]], SCHEME one of joint, separate and
-conditional; frozen=analysis leaves what has that in its name as it was drawn (a random stream).
+conditional; frozen=analysis leaves what has that in its name as it was drawn (a random stream);
+transforms=FILE takes all but the prior from another codec and trains the prior alone, so that
+latents are the same for all priors.
 Each writes NAME.safetensors (with its JSON), NAME.log.json (settings, losses) and NAME.npz: for
 each split and quality the bytes of every image's own file, and per task the sums that scores are
 made of, so that any two codecs can be compared image by image afterwards. What is there already is
@@ -177,15 +179,26 @@ def make(
     model = FeatureCodec(config).to(args.device)
     own = {task: features[task] for task in job.tasks}
     model.start({name: value[:1024].float() for name, value in own.items()})
+    only = ""
+    if "transforms" in job.options:
+        only = ".prior."
+        held = FeatureCodec.load(job.options["transforms"]).to(args.device).state_dict()
+        kept = {k: v for k, v in held.items() if only not in k}
+        missing = model.load_state_dict(kept, strict=False)
+        if missing.unexpected_keys or any(only not in k for k in missing.missing_keys):
+            sys.exit(f"train_task_codecs: {job.name}: transforms are of another shape")
+        for layer in config.layers:  # priors begin with the scales of these latents
+            latents = model.latents(layer, own)
+            model.layer(layer.name).prior.start(latents - latents.mean((0, 2, 3), keepdim=True))
     options = options_of(job, args)
     begin = time.perf_counter()
-    aims = objectives(bank, own, job.tasks)
+    aims = {} if only else objectives(bank, own, job.tasks)
     log = train(
         model,
         batches_of(own | answered(own, aims)),
         aims,
         options,
-        trainable=lambda name: job.options.get("frozen", "\n") not in name,
+        trainable=lambda name: only in name and job.options.get("frozen", "\n") not in name,
         checkpoint=args.out / f"{job.name}.resume.safetensors",
     )
     spent = time.perf_counter() - begin
