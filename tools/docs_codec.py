@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import docs_codec_study as study
 import docs_tasks
 
 Table = Callable[[list[str], list[list[str]]], str]
@@ -10,4 +11,18 @@ Table = Callable[[list[str], list[list[str]]], str]
 
 def parts(load: Callable[[str], Any], table: Table) -> dict[str, Callable[[], str]]:
     """Return what fills each mark."""
-    return {"tasks_card": lambda: docs_tasks.card(load("tasks--h200"), table)}
+
+    def tasks(write: Callable[[Any, Table], str]) -> Callable[[], str]:
+        return lambda: write(load("codec-tasks--h200"), table)
+
+    return {
+        "tasks_card": lambda: docs_tasks.card(load("tasks--h200"), table),
+        "codec_schemes": tasks(study.schemes),
+        "codec_priors": tasks(study.priors),
+        "codec_external": tasks(study.external),
+        "codec_transfer": tasks(study.transfer),
+        "codec_alone": tasks(study.alone),
+        "codec_devices": lambda: study.devices(load("codec-devices--h200"), table),
+        "codec_fuzz": lambda: study.fuzz(load("codec-fuzz--cpu")),
+        "codec_card": lambda: study.card(load("codec-lite0--h200"), table),
+    }
