@@ -13,6 +13,7 @@ from foveal.errors import ArgumentError
 
 FORMAT_VERSION = 1
 MAX_BYTES = 64 << 20
+MAX_CONFIG_BYTES = 16 << 20
 
 
 def packaged(name: str, *, prefix: str = "", family: str = "") -> Path:
@@ -37,25 +38,37 @@ def packaged(name: str, *, prefix: str = "", family: str = "") -> Path:
 def save_weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
     """Write `tensors` to `path` (.safetensors) and `config` to the JSON file beside it.
 
-    The JSON holds the format version, the SHA-256 of the tensors' file and `config`.
+    The JSON holds the format version, the SHA-256 of the tensors' file and `config`. Both files are
+    written before either takes the place of an old one, so that a full disk leaves the old pair.
+
+    Raises:
+        ArgumentError: `path` has another suffix, or cannot be written.
     """
     from safetensors.torch import save
 
+    if path.suffix != ".safetensors":
+        raise ArgumentError(
+            f"weights: path is {path}, must end in .safetensors; choose another name"
+        )
     data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
-    write_json(
-        path.with_suffix(".json"),
-        {
-            "format_version": FORMAT_VERSION,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "config": config,
-        },
-    )
+    about = {
+        "format_version": FORMAT_VERSION,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "config": config,
+    }
+    with atomic_write(path) as first, atomic_write(path.with_suffix(".json")) as second:
+        first.write_bytes(data)
+        write_json(second, about)
 
 
-def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_weights(
+    path: Path, *, max_bytes: int = MAX_BYTES
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read what `save_weights` wrote, after its size and SHA-256 were checked.
+
+    Args:
+        path: The .safetensors file.
+        max_bytes: Largest file of tensors to read.
 
     Returns: the config and the tensors (fp16 is widened to fp32).
 
@@ -67,8 +80,12 @@ def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     path = read_input(path, what="weights")
     sidecar = read_input(path.with_suffix(".json"), what="weights config")
-    if path.stat().st_size > MAX_BYTES:
-        raise ArgumentError(f"weights: {path} has {path.stat().st_size} bytes, at most {MAX_BYTES}")
+    for file, most in ((path, max_bytes), (sidecar, MAX_CONFIG_BYTES)):
+        if file.stat().st_size > most:
+            raise ArgumentError(
+                f"weights: {file} has {file.stat().st_size} bytes, must have at most {most}; give "
+                "the file that was meant"
+            )
     try:
         meta = json.loads(sidecar.read_text())
         version, digest, config = meta["format_version"], meta["sha256"], dict(meta["config"])

@@ -27,6 +27,7 @@ from foveal.codec.rates import OFF, QUALITIES
 from foveal.errors import ArgumentError
 
 FORMAT = "foveal-codec-2"
+MAX_MODEL_BYTES = 2 << 30
 
 
 class FeatureCodec(Network):
@@ -105,7 +106,8 @@ class FeatureCodec(Network):
         """Write the finalised model: fp16 weights and integer tables.
 
         Raises:
-            ArgumentError: the model was not finalised.
+            ArgumentError: the model was not finalised, or `path` does not end in .safetensors or
+                cannot be written.
         """
         config = {"format": FORMAT, "codec": self.config.to_dict()}
         save_weights(Path(path), file_tensors(self, self.integers), config)
@@ -117,7 +119,7 @@ class FeatureCodec(Network):
         Raises:
             ArgumentError: the file is not a feature codec or is inconsistent.
         """
-        found, tensors = load_weights(Path(path))
+        found, tensors = load_weights(Path(path), max_bytes=MAX_MODEL_BYTES)
         if found.get("format") != FORMAT or not isinstance(found.get("codec"), dict):
             raise ArgumentError(
                 f"FeatureCodec.load: format is {found.get('format')!r}, must be {FORMAT!r}; give a "

@@ -24,6 +24,7 @@ from foveal.codec.training_loss import (
 from foveal.errors import ArgumentError
 
 CHECK_EVERY = 500
+MAX_CHECKPOINT_BYTES = 16 << 30
 _WARM_STEPS = 3
 
 
@@ -35,6 +36,8 @@ class TrainLog:
     seconds: float = 0.0
     steps: int = 0
     no_graph: str = ""
+    begin: int = 0
+    """Step of the checkpoint that the training went on from; 0 if there was none."""
 
 
 class Loop:
@@ -55,6 +58,11 @@ class Loop:
         self.model, self.batches, self.objectives = model, batches, objectives
         self.options, self.progress, self.tasks = options, progress, tasks
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        if self.checkpoint is not None and self.checkpoint.suffix != ".safetensors":
+            raise ArgumentError(
+                f"train: checkpoint is {self.checkpoint}, must end in .safetensors; choose another "
+                "name"
+            )
         self.device = model.device
         self.names: list[str] = []
         self.params: list[torch.nn.Parameter] = []
@@ -253,13 +261,23 @@ class Loop:
             tensors[f"first/{name}"] = state.get("exp_avg", torch.zeros_like(value))
             tensors[f"second/{name}"] = state.get("exp_avg_sq", torch.zeros_like(value))
             moved = max(moved, float(state.get("step", 0.0)))
-        config = {"step": step, "moments": moved, "seconds": seconds, "rows": log.rows}
+        config = {
+            "step": step,
+            "moments": moved,
+            "seconds": seconds,
+            "rows": log.rows,
+            "networks": self._networks(),
+        }
         save_weights(path, tensors, config)
 
+    def _networks(self) -> list[list[str]]:
+        """Return what tells codecs of equal sizes apart."""
+        return [[s.name, s.teacher, s.sha256] for s in self.model.config.sources]
+
     def _resume(self, log: TrainLog) -> None:
-        if self.checkpoint is None or not self.checkpoint.with_suffix(".json").exists():
+        if self.checkpoint is None or not self.checkpoint.exists():
             return
-        config, tensors = load_weights(self.checkpoint)
+        config, tensors = load_weights(self.checkpoint, max_bytes=MAX_CHECKPOINT_BYTES)
         kinds = ("value", "average", "first", "second")
         wanted = {
             f"{kind}/{name}": value.shape
@@ -271,6 +289,11 @@ class Loop:
             raise ArgumentError(
                 f"train: checkpoint {self.checkpoint} is of another model, must hold "
                 f"{len(wanted)} tensors of this one; give another name"
+            )
+        if config.get("networks", self._networks()) != self._networks():
+            raise ArgumentError(
+                f"train: checkpoint {self.checkpoint} is for the networks {config['networks']}, "
+                f"must be for {self._networks()}; give another name"
             )
         moved = torch.tensor(float(config["moments"]), device=self.device)
         with torch.no_grad():
@@ -285,6 +308,7 @@ class Loop:
                     "exp_avg_sq": tensors[f"second/{name}"].to(value),
                 }
         self.begin_step, self.spent = int(config["step"]), float(config["seconds"])
+        log.begin = self.begin_step
         log.rows = [dict(row) for row in config["rows"]]
 
 

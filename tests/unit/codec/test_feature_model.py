@@ -339,6 +339,17 @@ def test_a_saved_model_is_the_same_model(scheme: str, prior: str, tmp_path: Path
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
+def test_a_model_larger_than_other_weights_may_be_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A codec that trained for hours must not be refused for its size when it is loaded."""
+    path = tmp_path / "model.safetensors"
+    model = started().finalise()
+    model.save(path)
+    monkeypatch.setitem(load_weights.__kwdefaults__, "max_bytes", 100)
+    assert load(path).model_id == model.model_id
+
+
 def test_a_context_of_another_width_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     started("conditional").finalise().save(path)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from foveal._core import weights as weights_file
 from foveal.codec import training_loop
 from foveal.codec.config import CodecConfig, Head, Source
 from foveal.codec.model import FeatureCodec
@@ -298,6 +299,40 @@ def test_a_checkpoint_of_another_model(tmp_path: Path) -> None:
     wider.start(seeded(0))
     with pytest.raises(ArgumentError, match="is of another model"):
         run(wider, checkpoint=path)
+
+
+def test_a_checkpoint_larger_than_weights_may_be_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.safetensors"
+    run(make(), replace(SHORT, steps=2), checkpoint=path)
+    monkeypatch.setattr(weights_file, "MAX_BYTES", 100)
+    monkeypatch.setitem(weights_file.load_weights.__kwdefaults__, "max_bytes", 100)
+    log = run(make(), replace(SHORT, steps=3), checkpoint=path)
+    assert (log.begin, log.steps) == (2, 3)
+    monkeypatch.setattr(training_loop, "MAX_CHECKPOINT_BYTES", 100)
+    with pytest.raises(ArgumentError, match="must have at most 100"):
+        run(make(), SHORT, checkpoint=path)
+
+
+def test_a_checkpoint_without_its_json_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"something dear")
+    with pytest.raises(ArgumentError, match=r"x.json does not exist"):
+        run(make(), replace(SHORT, steps=2), checkpoint=path)
+    assert path.read_bytes() == b"something dear"
+    with pytest.raises(ArgumentError, match=r"checkpoint is .*x.bin, must end in .safetensors"):
+        run(make(), replace(SHORT, steps=2), checkpoint=tmp_path / "x.bin")
+
+
+def test_a_checkpoint_for_other_networks_of_equal_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    run(make(), replace(SHORT, steps=2), checkpoint=path)
+    other = make()
+    first = replace(SOURCES[0], teacher="another")
+    other.config = replace(other.config, sources=(first, SOURCES[1]))
+    with pytest.raises(ArgumentError, match="is for the networks .*'a', ''.*'a', 'another'"):
+        run(other, SHORT, checkpoint=path)
 
 
 # Freezing.

@@ -201,3 +201,33 @@ def test_weights_with_a_config_that_is_no_object(tmp_path, config) -> None:
     sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"config": config}))
     with pytest.raises(ArgumentError, match="cannot be read"):
         weights.load_weights(path)
+
+
+def test_weights_of_another_suffix_are_refused(tmp_path) -> None:
+    """With .json the tensors would be overwritten by their own description."""
+    for name in ("w.json", "w", "w.bin"):
+        with pytest.raises(ArgumentError, match=rf"path is .*{name}, must end in .safetensors"):
+            weights.save_weights(tmp_path / name, {"a": torch.zeros(1)}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_old_weights_stay_whole_if_new_ones_cannot_be_described(tmp_path) -> None:
+    path = tmp_path / "w.safetensors"
+    weights.save_weights(path, {"a": torch.zeros(1)}, {"turn": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        weights.save_weights(path, {"a": torch.ones(1)}, {"turn": float("nan")})
+    config, tensors = weights.load_weights(path)
+    assert (config, tensors["a"].item()) == ({"turn": 1}, 0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.json", "w.safetensors"]
+
+
+def test_weights_larger_than_allowed(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "w.safetensors"
+    weights.save_weights(path, {"a": torch.zeros(1000)}, {"long": "x" * 200})
+    size = path.stat().st_size
+    with pytest.raises(ArgumentError, match=f"w.safetensors has {size} bytes, must have at most 9"):
+        weights.load_weights(path, max_bytes=999)
+    assert weights.load_weights(path, max_bytes=size)[0]["long"] == "x" * 200
+    monkeypatch.setattr(weights, "MAX_CONFIG_BYTES", 200)
+    with pytest.raises(ArgumentError, match=r"w.json has \d+ bytes, must have at most 200"):
+        weights.load_weights(path)
