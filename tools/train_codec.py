@@ -218,6 +218,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def wrong_paths(out: Path, log: Path) -> str:
+    """Return what would be lost after the training by these paths; "" if nothing would."""
+    if out.suffix != ".safetensors":
+        return f"--out is {out}, must end in .safetensors"
+    if log.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
+        return f"--log is {log}, which belongs to the model, must be another file"
+    missing = [str(path.parent) for path in (out, log) if not path.parent.is_dir()]
+    return f"{missing[0]} is no folder, must be one; make it first" if missing else ""
+
+
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -254,6 +264,8 @@ def main() -> None:
     parser.add_argument("--commit", default="", help="of the script, for the log")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
+    if wrong := wrong_paths(args.out, args.log):
+        parser.error(wrong)
     args.log.write_text(json.dumps(run(args), indent=1) + "\n")
 
 

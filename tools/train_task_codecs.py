@@ -65,6 +65,13 @@ class Job:
         parts = text.split(":")
         name = parts[4] if len(parts) > 4 and parts[4] else f"{parts[0]}-{parts[1]}"
         options = dict(item.split("=") for item in parts[5].split(",")) if len(parts) > 5 else {}
+        known = {f.name for kind in (schemes.Sizes, TrainOptions) for f in dataclasses.fields(kind)}
+        unknown = sorted(set(options) - known - {"frozen", "transforms"})
+        if parts[0] not in SCHEMES or unknown:
+            sys.exit(
+                f"train_task_codecs: job {text!r} has scheme {parts[0]!r} and options {unknown}, "
+                f"must have one of {list(SCHEMES)} and some of {sorted(known)}, frozen, transforms"
+            )
         return cls(parts[0], parts[1], tuple(parts[2].split(",")), float(parts[3]), name, options)
 
 
