@@ -350,6 +350,12 @@ class CodecConfig:
         return any(layer.parents for layer in self.layers)
 
     @property
+    def free_order(self) -> bool:
+        """Whether two layers may each be coded given the other, so that their order matters."""
+        parents = {layer.name: layer.parents for layer in self.layers}
+        return any(a in parents[b] for a in parents for b in parents[a])
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the heads."""
         return tuple(head.name for head in self.heads)

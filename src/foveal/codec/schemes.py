@@ -12,9 +12,11 @@ joint, unseen tasks); the layers are our reconstruction.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from foveal.codec.config import CodecConfig, Head, Layer, Source
+from foveal.errors import ArgumentError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Sizes:
         head_hidden: Channels of the synthesis transforms.
         blocks: Residual blocks.
         fine_blocks: Residual blocks of the synthesis transforms at the features' size.
+        groups: Parts that the latent channels of `joint` are coded in, each given those before it.
         prior: Kind of the prior.
         side: Hyper-latents, or indices of the VQ prior.
         codewords: Codewords.
@@ -44,6 +47,15 @@ class Sizes:
     codewords: int = 16
     hyper_hidden: int = 64
     fine_blocks: int = 0
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        """Check that groups have channels."""
+        if not 1 <= self.groups <= self.channels:
+            raise ArgumentError(
+                f"Sizes: groups is {self.groups}, must be 1..{self.channels}, the channels; lower "
+                "it"
+            )
 
 
 def _layer(
@@ -80,11 +92,27 @@ def _head(name: str, layers: tuple[str, ...], sizes: Sizes, optional: tuple[str,
 
 
 def joint(sources: Sequence[Source], sizes: Sizes | None = None) -> CodecConfig:
-    """Return the sizes of a codec with one stream for all tasks."""
+    """Return the sizes of a codec with one stream for all tasks.
+
+    With several groups of channels, each is a layer that is coded given those before it, as the
+    slices of Minnen and Singh ("Channel-wise autoregressive entropy models for learned image
+    compression", ICIP 2020), by the contexts of conditional layers, in integers.
+    """
     s = sizes or Sizes()
     names = tuple(source.name for source in sources)
-    heads = tuple(_head(n, ("joint",), s) for n in names)
-    return CodecConfig(tuple(sources), (_layer("joint", names, s),), heads)
+    if s.groups == 1:
+        parts: tuple[str, ...] = ("joint",)
+        layers: tuple[Layer, ...] = (_layer("joint", names, s),)
+    else:
+        parts = tuple(f"joint-{i}" for i in range(s.groups))
+        ends = [s.channels * i // s.groups for i in range(s.groups + 1)]
+        own = [
+            replace(s, channels=b - a, groups=1, side=-(-s.side // s.groups))
+            for a, b in pairwise(ends)
+        ]
+        layers = tuple(_layer(parts[i], names, own[i], parts[:i]) for i in range(s.groups))
+    heads = tuple(_head(n, parts, s) for n in names)
+    return CodecConfig(tuple(sources), layers, heads)
 
 
 def separate(sources: Sequence[Source], sizes: Sizes | None = None) -> CodecConfig:

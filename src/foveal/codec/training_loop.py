@@ -87,10 +87,12 @@ class Loop:
         self.quality = torch.zeros(options.batch, len(model.pairs), device=self.device)
         self.hard = False
         self.no_graph = ""
-        layers = len(model.config.layers)
         self.before: Tensor | None = None
         if model.config.conditional:
-            self.before = torch.zeros(options.batch, layers, layers, device=self.device)
+            places = list(model.config.order or (x.name for x in model.config.layers))
+            place = torch.tensor([places.index(x.name) for x in model.config.layers])
+            given = (place[:, None] > place[None]).float()
+            self.before = given.to(self.device).repeat(options.batch, 1, 1)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.parts: dict[str, Tensor] = {}
         layers_of = {x.name: model.layer(x.name).prior for x in model.config.layers}
@@ -165,7 +167,7 @@ class Loop:
         for name, value in batch.items():
             self.inputs[name].copy_(value)
         self.quality.copy_(quality)
-        if self.before is not None:
+        if self.before is not None and self.model.config.free_order:
             layers = len(self.model.config.layers)
             self.before.copy_(draw_orders(layers, self.options.batch, generator))
         self._seed_noise(int(torch.randint(1 << 62, (), generator=generator)))

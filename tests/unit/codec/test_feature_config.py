@@ -68,6 +68,26 @@ def test_schemes_by_hand() -> None:
     assert joint.layers[0].prior_config(8, 6).height == 2
 
 
+def test_groups_of_channels_are_coded_given_those_before() -> None:
+    joint = schemes.joint((A, B), schemes.Sizes(channels=8, side=5, groups=3))
+    assert [(x.name, x.channels, x.side, x.parents) for x in joint.layers] == [
+        ("joint-0", 2, 2, ()),
+        ("joint-1", 3, 2, ("joint-0",)),
+        ("joint-2", 3, 2, ("joint-0", "joint-1")),
+    ]
+    assert {x.inputs for x in joint.layers} == {x.tasks for x in joint.layers} == {("a", "b")}
+    assert [h.layers for h in joint.heads] == [("joint-0", "joint-1", "joint-2")] * 2
+    assert joint.conditional
+    assert not joint.free_order
+    assert schemes.conditional((A, B)).free_order
+
+
+@pytest.mark.parametrize("groups", [0, 5])
+def test_groups_without_channels_are_refused(groups: int) -> None:
+    with pytest.raises(ArgumentError, match=rf"groups is {groups}, must be 1..4.*lower"):
+        schemes.Sizes(channels=4, groups=groups)
+
+
 @pytest.mark.parametrize("scheme", ["joint", "separate", "conditional"])
 def test_plain_data_and_back(scheme: str) -> None:
     config = getattr(schemes, scheme)((A, B))

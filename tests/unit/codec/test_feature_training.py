@@ -19,7 +19,7 @@ from foveal.codec.prior.codebook_vq import CodebookVQPrior
 from foveal.codec.prior.config import KINDS
 from foveal.codec.rates import OFF
 from foveal.codec.schemes import Sizes, conditional, joint, separate
-from foveal.codec.stream import encode
+from foveal.codec.stream import decode, decode_symbols, encode
 from foveal.codec.training import (
     ANSWER,
     Objective,
@@ -122,6 +122,30 @@ def test_orders_that_are_drawn() -> None:
     assert bool((place.sort(1).values == torch.arange(3.0)).all())
     assert torch.equal(found, (place[:, :, None] > place[:, None, :]).float())
     assert len({tuple(row) for row in place.tolist()}) == 6
+
+
+def test_groups_are_trained_in_their_order() -> None:
+    config = joint(SOURCES, replace(SIZES, groups=3))
+    model = FeatureCodec(config)
+    x = seeded(4, 8)
+    model.start(x)
+    options = replace(SHORT, steps=1, batch=4)
+
+    def batches(count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        index = torch.randint(8, (count,), generator=generator)
+        return {name: value[index] for name, value in x.items()}
+
+    loop = training_loop.Loop(model, batches, {}, options, None, None, None, None)
+    loop.run()
+    assert loop.before is not None
+    assert torch.equal(loop.before, torch.ones(3, 3).tril(-1).expand(4, 3, 3))
+    model.finalise(x)
+    stream = encode(model, x, quality=40)
+    found = decode_symbols(model, stream.payload)
+    assert [len(found[f"joint-{i}"]) for i in range(3)] == [8, 8, 8]
+    assert {k: v.shape for k, v in decode(model, stream.payload).items()} == {
+        k: v.shape for k, v in x.items()
+    }
 
 
 def test_the_loss_by_hand() -> None:
