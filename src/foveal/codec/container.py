@@ -181,6 +181,16 @@ def pack(container: Container) -> bytes:
     return body + _checksum(body, flags)
 
 
+def _as_bytes(payload: bytes | bytearray | memoryview) -> bytes:
+    """Return the bytes of a payload; a stream or a path in its place is named."""
+    if not isinstance(payload, bytes | bytearray | memoryview):
+        raise ArgumentError(
+            f"unpack: payload is a {type(payload).__name__}, must be bytes; give stream.payload or "
+            "what a file holds"
+        )
+    return bytes(payload)
+
+
 def _start(payload: bytes) -> tuple[int, int]:
     """Check magic, version and checksum; return the flags and the end of the body."""
     if len(payload) < _FIXED_BYTES + 4 or payload[:2] != MAGIC:
@@ -210,8 +220,10 @@ def parse(payload: bytes, *, max_images: int = 1 << 16) -> tuple[Container, Sect
     Returns: What it holds, and where its bytes go.
 
     Raises:
+        ArgumentError: it is no bytes at all.
         BitstreamError: the payload is not ours, of another version, damaged, or too large.
     """
+    payload = _as_bytes(payload)
     flags, end = _start(payload)
     mask, position = read_varint(payload, _FIXED_BYTES, end)
     if mask >> MAX_LAYERS:

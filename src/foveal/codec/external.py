@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from foveal.codec.config import Head, Source
 from foveal.codec.model import FeatureCodec
-from foveal.codec.sources import features_of, fingerprint
+from foveal.codec.model_file import stream_hash
+from foveal.codec.sources import features_of, fingerprint, placed
 from foveal.codec.training import ANSWER, Objective, TrainLog, TrainOptions, train
-from foveal.errors import ArgumentError
+from foveal.errors import ArgumentError, ShapeError
 
 AT_ONCE = 64
 
@@ -33,6 +34,14 @@ class Network(Protocol):
     def decode(self, features: Tensor) -> Tensor:
         """Return the answer, differentiable."""
         ...
+
+
+def check_network(where: str, found: object) -> None:
+    """Raise ArgumentError unless `found` is a network that is cut in two."""
+    if not isinstance(found, Network):
+        raise ArgumentError(
+            f"{where} is a {type(found).__name__}, must have methods encode and decode; wrap it"
+        )
 
 
 def answer_distance(got: Tensor, wanted: Tensor) -> Float[Tensor, "b"]:
@@ -92,7 +101,9 @@ def add_task(
     Returns: The log of the training.
 
     Raises:
-        ArgumentError: the model has the task already, or is not finalised, or there are no images.
+        ArgumentError: the model has the task already, or is not finalised, or there are no images;
+            or the training fails, which leaves the model as it was.
+        ShapeError: `features` are of another number of images.
     """
     identity = model.model_id
     if name in model.config.tasks or name in model.config.source_map:
@@ -105,11 +116,17 @@ def add_task(
             f"add_task: images has shape {tuple(images.shape)}, must be (n, 3, height, width) with "
             "n at least 1; add images"
         )
+    check_network("add_task: teacher", teacher)
     device = model.device
-    if isinstance(teacher, torch.nn.Module):
-        teacher.to(device).eval().requires_grad_(False)
+    placed(teacher, device, freeze=True)
     wanted = _in_parts(teacher.encode, images, device)
     own = features_of(model, images) if features is None else dict(features)
+    counts = {key: len(value) for key, value in own.items()}
+    if set(counts.values()) != {len(images)}:
+        raise ShapeError(
+            f"add_task: features have batches of {counts}, must have {len(images)} like images; "
+            "work them out from the same images"
+        )
     source = source_of(name, wanted, teacher)
     head = Head(
         name,
@@ -118,7 +135,42 @@ def add_task(
         blocks=blocks,
         external=True,
     )
+    before = model.config
     model.extend(source, head, wanted)
+    try:
+        log = _train_head(
+            model,
+            name,
+            teacher,
+            wanted,
+            own,
+            distance,
+            options or TrainOptions(steps=4000, batch=32, subsets=0.0, warm_up=0.0, alpha=0.05),
+            progress,
+            checkpoint,
+        )
+    except BaseException:  # a head that is half trained must not stay, nor block the next try
+        model.config = before
+        del model.scales[name], model.heads[name]
+        raise
+    if stream_hash(model, model.integers) != identity:
+        raise ArgumentError("add_task: the stream changed, must stay; report this")
+    return log
+
+
+def _train_head(
+    model: FeatureCodec,
+    name: str,
+    teacher: Network,
+    wanted: Tensor,
+    own: Mapping[str, Tensor],
+    distance: Callable[[Tensor, Tensor], Float[Tensor, "b"]],
+    options: TrainOptions,
+    progress: Callable[[int, int | None], None] | None,
+    checkpoint: str | Path | None,
+) -> TrainLog:
+    """Train the head of `name`, which the model has already."""
+    device = model.device
     data = {k: v.to(device, torch.float32) for k, v in own.items()} | {name: wanted.float()}
     data[f"{ANSWER}{name}"] = _in_parts(teacher.decode, wanted, device)
     mean = wanted.mean(0, keepdim=True).expand_as(wanted[:AT_ONCE])
@@ -127,14 +179,14 @@ def add_task(
     objective = Objective(teacher.decode, distance, unit=max(float(far.mean()), 1e-6))
 
     def batches(count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        index = torch.randint(len(images), (count,), generator=generator).to(device)
+        index = torch.randint(len(wanted), (count,), generator=generator).to(device)
         return {key: value[index] for key, value in data.items()}
 
     log = train(
         model,
         batches,
         {name: objective},
-        options or TrainOptions(steps=4000, batch=32, subsets=0.0, warm_up=0.0, alpha=0.05),
+        options,
         tasks=(name,),
         trainable=lambda key: key.startswith(f"heads.{name}."),
         progress=progress,
@@ -143,8 +195,6 @@ def add_task(
     with torch.no_grad():
         for value in model.heads[name].parameters():
             value.copy_(value.half().to(value.dtype))
-    if model.model_id != identity:
-        raise ArgumentError("add_task: the stream changed, must stay; report this")
     return log
 
 

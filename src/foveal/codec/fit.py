@@ -11,12 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foveal.codec import schemes
+from foveal.codec.config import Source
 from foveal.codec.encoding import encode
-from foveal.codec.external import Network, answer_distance, source_of
+from foveal.codec.external import Network, answer_distance, check_network, source_of
 from foveal.codec.model import FeatureCodec
+from foveal.codec.sources import placed
 from foveal.codec.stream import decode, split
 from foveal.codec.training import Objective, TrainLog, TrainOptions, train
-from foveal.errors import ArgumentError
+from foveal.errors import ArgumentError, ShapeError
 
 SchemeName = Literal["separate", "joint", "conditional"]
 SCHEMES = {
@@ -26,7 +28,9 @@ SCHEMES = {
 }
 JUDGED = (0, 16, 32, 48, 63)
 MAX_BYTES = 8 << 30
+LEAST_UNIT = 1e-9
 _AT_ONCE = 16
+_JUDGED_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ def collect(
     def flush() -> None:
         nonlocal spent
         for name, network in networks.items():
+            _check_sizes(name, network, batch)
             ready: Any = getattr(network, "preprocess", None)
             placed = [
                 x[None].to(device) if ready is None else ready(x[None].to(device)) for x in batch
@@ -99,6 +104,11 @@ def collect(
             )
 
     for image in images:
+        if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+            raise ShapeError(
+                f"fit: images has shape {tuple(image.shape)} at {done}, must be (3, height, "
+                "width) each; give one picture at a time"
+            )
         batch.append(image)
         done += 1
         if len(batch) == _AT_ONCE:
@@ -110,6 +120,15 @@ def collect(
     if done < 4:
         raise ArgumentError(f"fit: images has {done} pictures, must have at least 4; add pictures")
     return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def _check_sizes(name: str, network: Network, batch: Sequence[Tensor]) -> None:
+    sizes = sorted({tuple(x.shape[1:]) for x in batch})
+    if len(sizes) > 1 and getattr(network, "preprocess", None) is None:
+        raise ShapeError(
+            f"fit: images have sizes {sizes}, must have one for the network of {name}, which has "
+            "no preprocess; resize them or add the method"
+        )
 
 
 def fit(
@@ -132,7 +151,7 @@ def fit(
     Args:
         networks: By task: `encode` gives features [b, c, h, w], [b, c] or [b, length, c], `decode`
             the answer from them; `preprocess` (optional) brings a picture of any size into the
-            network's. Modules are frozen.
+            network's. Modules are frozen, and what has a method `to` is moved.
         images: sRGB in [0, 1], any sizes that the networks take; read once. Random crops make more
             of few pictures: give each several times, cut otherwise. The last ones judge.
         scheme: "joint": one stream for all tasks; "separate"; "conditional".
@@ -147,17 +166,22 @@ def fit(
     Returns: The codec, its log, and its bytes and distances on the held-out pictures.
 
     Raises:
-        ArgumentError: there is no network, a wrong scheme, or too few pictures.
+        ArgumentError: there is no network, a wrong scheme, size or device, too few pictures, or
+            pictures whose answers are all alike.
+        ShapeError: a picture is not (3, height, width), or sizes differ and a network has no
+            `preprocess`.
     """
     if not networks or scheme not in SCHEMES or not 0 <= held_out < 1:
         raise ArgumentError(
             f"fit: networks is {list(networks)}, scheme {scheme!r}, held_out {held_out}, must be "
             f"at least one, one of {list(SCHEMES)} and within [0, 1); change them"
         )
-    place = torch.device(device)
+    for name, network in networks.items():
+        check_network(f"fit: network of {name}", network)
+    SCHEMES[scheme]([Source(name, 1) for name in networks], sizes or schemes.Sizes())  # its errors
+    place = _device(device)
     for network in networks.values():
-        if isinstance(network, torch.nn.Module):
-            network.to(place).eval().requires_grad_(False)
+        placed(network, place, freeze=True)
     features = collect(networks, images, place)
     count = len(next(iter(features.values())))
     kept = min(count - 2, math.ceil(count * held_out)) if held_out > 0 else 0
@@ -169,7 +193,9 @@ def fit(
     some = torch.randperm(count - kept, generator=generator)[:1024]
     start = {name: value[some].to(place, torch.float32) for name, value in training.items()}
     model.start(start)
-    objectives = {name: _objective(networks[name], distance, start[name][:64]) for name in networks}
+    objectives = {
+        name: _objective(name, networks[name], distance, start[name][:64]) for name in networks
+    }
 
     def batches(size: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(count - kept, (size,), generator=generator)
@@ -184,7 +210,19 @@ def fit(
     return Fit(model, log, judge(model, networks, objectives, judged), kept)
 
 
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        place = torch.device(name)
+        torch.zeros((), device=place)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ArgumentError(
+            f"fit: device is {str(name)!r}, which this torch cannot use ({error}); take 'cpu'"
+        ) from error
+    return place
+
+
 def _objective(
+    name: str,
     network: Network,
     distance: Callable[[Tensor, Tensor], Float[Tensor, "b"]],
     sample: Tensor,
@@ -192,7 +230,12 @@ def _objective(
     with torch.no_grad():
         mean = sample.mean(0, keepdim=True).expand_as(sample)
         far = float(distance(network.decode(mean), network.decode(sample)).mean())
-    return Objective(network.decode, distance, unit=max(far, 1e-6))
+    if not far > LEAST_UNIT:
+        raise ArgumentError(
+            f"fit: images have answers of {name} that lie {far:.1e} from that to mean features, "
+            f"must lie more than {LEAST_UNIT:.0e}; give pictures that differ, or another distance"
+        )
+    return Objective(network.decode, distance, unit=far)
 
 
 @torch.no_grad()
@@ -203,23 +246,26 @@ def judge(
     features: Mapping[str, Tensor],
     qualities: Sequence[int] = JUDGED,
 ) -> list[FitRow]:
-    """Return bytes, distances and agreement at each quality, of real files."""
+    """Return bytes, distances and agreement at each quality, of real files, in parts."""
+    count = len(next(iter(features.values())))
     rows: list[FitRow] = []
-    wide = {name: value.float() for name, value in features.items()}
-    wanted = {name: _answers(networks[name], wide[name], model.device) for name in networks}
     for quality in qualities:
-        payload = encode(model, wide, quality=quality).payload
-        sizes = [len(one) for one in split(payload)]
-        decoded = decode(model, payload, max_symbols=1 << 40)
-        row = FitRow(quality, sum(sizes) / len(sizes), {}, {})
-        for name, network in networks.items():
-            got = _answers(network, decoded[name], model.device)
-            far = objectives[name].distance(got, wanted[name])
-            row.distance[name] = float(far.mean()) / objectives[name].unit
-            if got.ndim == 2:
-                same = got.argmax(1) == wanted[name].argmax(1)
-                row.agreement[name] = float(same.double().mean())
-        rows.append(row)
+        total, far, same = 0, dict.fromkeys(networks, 0.0), dict[str, int]()
+        for start in range(0, count, _JUDGED_AT_ONCE):
+            part = {k: v[start : start + _JUDGED_AT_ONCE].float() for k, v in features.items()}
+            payload = encode(model, part, quality=quality).payload
+            total += sum(len(one) for one in split(payload))
+            decoded = decode(model, payload, max_symbols=1 << 40)
+            for name, network in networks.items():
+                wanted = _answers(network, part[name], model.device)
+                got = _answers(network, decoded[name], model.device)
+                far[name] += float(objectives[name].distance(got, wanted).double().sum())
+                if got.ndim == 2:
+                    equal = int((got.argmax(1) == wanted.argmax(1)).sum())
+                    same[name] = same.get(name, 0) + equal
+        distance = {k: v / count / objectives[k].unit for k, v in far.items()}
+        agreement = {k: v / count for k, v in same.items()}
+        rows.append(FitRow(quality, total / count, distance, agreement))
     return rows
 
 

@@ -13,6 +13,8 @@ from foveal.codec.model import FeatureCodec
 from foveal.errors import ArgumentError, ShapeError
 
 AT_ONCE = 16
+OVERSHOOT = 0.1
+"""What a resized image may lie outside [0, 1]."""
 
 
 class EfficientNetCut:
@@ -106,7 +108,7 @@ def features_of(
 
     Raises:
         ArgumentError: a source has no network, a network or a task is unknown, or images are not
-            finite.
+            finite or far outside [0, 1].
         ShapeError: `images` has another shape.
     """
     wanted = check_tasks(model, tasks, "features_of")
@@ -137,6 +139,12 @@ def work_out(
             f"encode: images is {images.dtype} or holds NaN, must be finite floating-point in "
             "[0, 1]; divide by 255"
         )
+    low, high = float(images.min()), float(images.max())
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        raise ArgumentError(
+            f"encode: images has values within {low:.4g}..{high:.4g}, must be within 0..1; divide "
+            "by 255, or clip"
+        )
     out: dict[str, Tensor] = {}
     for name in names:
         part = network_of(model, name, networks)
@@ -150,8 +158,19 @@ def network_of(model: FeatureCodec, name: str, networks: Mapping[str, Any] | Non
     """Return the network of a source, given or named by the model, on the model's device."""
     part = (networks or {}).get(name)
     if part is None:
-        return network(model.config.source_map[name]).to(model.device)
-    return part.to(model.device).eval() if isinstance(part, nn.Module) else part
+        part = network(model.config.source_map[name])
+    return placed(part, model.device)
+
+
+def placed(part: Any, device: torch.device, *, freeze: bool = False) -> Any:
+    """Return a network on a device: moved by its `to` if it has one, in evaluation mode."""
+    if isinstance(part, nn.Module):
+        part = part.to(device).eval()
+        return part.requires_grad_(False) if freeze else part
+    move = getattr(part, "to", None)
+    if callable(move):
+        move(device)
+    return part
 
 
 def given_features(

@@ -218,3 +218,12 @@ def test_every_public_name_is_there() -> None:
     assert set(codec.__all__) <= set(dir(codec))
     assert all(getattr(codec, name).__doc__ for name in codec.__all__)
     assert CodecConfig is codec.CodecConfig
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(255.0, 0.0), (1.0, -0.6), (1.0, 0.3)])
+def test_images_of_another_range_are_refused(factor: float, shift: float) -> None:
+    model, x = made("tint"), images() * factor + shift
+    low, high = float(x.min()), float(x.max())
+    with pytest.raises(ArgumentError, match=f"within {low:.4g}..{high:.4g}, must be within 0..1"):
+        codec.encode(model, x)
+    assert codec.encode(model, images() * 1.02 - 0.01).payload, "what bicubic weights overshoot"

@@ -13,7 +13,7 @@ from foveal.codec.config import CodecConfig, Head, Layer, Source
 from foveal.codec.model import FeatureCodec
 from foveal.codec.rates import Wish
 from foveal.codec.schemes import Sizes, separate
-from foveal.codec.stream import encode
+from foveal.codec.stream import decode, encode, extract, inspect, split
 from foveal.errors import ArgumentError
 
 A = Source("a", 3, height=8, width=6)
@@ -63,3 +63,23 @@ def test_arrays_are_not_tensors() -> None:
     array = np.zeros((1, *A.shape))
     message = "features a is a ndarray, must be a tensor; take"
     refused(message, encode, model.finalise(), {"a": array})
+
+
+@pytest.mark.parametrize("payload", [None, "FV", np.zeros(20, np.uint8), [70, 86]])
+def test_payloads(payload: object) -> None:
+    model = FeatureCodec(PLAIN).finalise()
+    for call in (
+        inspect,
+        split,
+        lambda p: decode(model, p),
+        lambda p: extract(model, p, tasks=["a"]),
+    ):
+        refused(f"unpack: payload is a {type(payload).__name__}, must be bytes", call, payload)
+
+
+def test_a_stream_is_not_its_payload() -> None:
+    model = FeatureCodec(PLAIN).finalise()
+    stream = encode(model, {"a": torch.zeros(1, 3, 8, 6)})
+    refused("payload is a Stream, must be bytes; give stream.payload", decode, model, stream)
+    for view in (bytearray(stream.payload), memoryview(stream.payload)):
+        assert torch.equal(decode(model, view)["a"], decode(model, stream.payload)["a"])

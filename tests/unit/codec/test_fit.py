@@ -1,5 +1,8 @@
 """A codec for networks of one's own, and heads for tasks that came later."""
 
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foveal.codec import schemes
+from foveal.codec import arguments, schemes
 from foveal.codec.external import add_task, answer_distance
-from foveal.codec.fit import fit
+from foveal.codec.fit import FitRow, fit
 from foveal.codec.model import FeatureCodec
+from foveal.codec.sources import features_of
 from foveal.codec.stream import decode, decode_symbols, encode
 from foveal.codec.taxonomy import cheapest_order, learn_order, order_costs, subsets
 from foveal.codec.training import TrainOptions
-from foveal.errors import ArgumentError
+from foveal.errors import ArgumentError, ShapeError
 
 SIZES = schemes.Sizes(
     channels=8, hidden=16, head_hidden=16, side=4, codewords=4, hyper_hidden=8, stride=2
@@ -104,6 +108,36 @@ def test_a_later_task_leaves_the_stream_alone(fitted, tmp_path: Path) -> None:
     assert torch.equal(decode(again, payload)["mix"], decoded["mix"])
 
 
+def test_a_head_whose_training_fails_does_not_stay(fitted, tmp_path: Path) -> None:
+    model, features, _ = fitted
+    model.save(tmp_path / "m.safetensors")
+    model = FeatureCodec.load(tmp_path / "m.safetensors")
+    keys, config, images = set(model.state_dict()), model.config, torch.rand(24, 3, 16, 16)
+    options = TrainOptions(steps=3, batch=4)
+
+    def stop(step: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        add_task(
+            model, "mix", Mix(), images, features=features, options=options, progress=stop, hidden=8
+        )
+    assert (set(model.state_dict()), model.config) == (keys, config)
+    with pytest.raises(ArgumentError, match="loss is nan at step 3"):
+        add_task(model, "mix", Nothing(), images, features=features, options=options, hidden=8)
+    assert (set(model.state_dict()), model.config) == (keys, config)
+    add_task(model, "mix", Mix(), images, features=features, options=options, hidden=8)
+    assert model.config.tasks == (*config.tasks, "mix")
+
+
+class Nothing(nn.Module):
+    def encode(self, images: Tensor) -> Tensor:
+        return functional.avg_pool2d(images[:, :2], 2)
+
+    def decode(self, features: Tensor) -> Tensor:
+        return features * float("nan")
+
+
 class Mix(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         return functional.avg_pool2d(images[:, :2].mean(1, keepdim=True), 2)
@@ -118,6 +152,17 @@ def test_only_a_new_task_can_be_added(fitted) -> None:
         add_task(model, "red", Mix(), torch.rand(4, 3, 16, 16), features=features)
     with pytest.raises(ArgumentError, match=r"images has shape \(0, 3, 16, 16\)"):
         add_task(model, "new", Mix(), torch.rand(0, 3, 16, 16), features=features)
+
+
+def test_features_of_other_images_and_what_is_no_network(fitted) -> None:
+    model, features, _ = fitted
+    with pytest.raises(ShapeError, match="batches of {'red': 24, 'green': 24}, must have 4 like"):
+        add_task(model, "new", Mix(), torch.rand(4, 3, 16, 16), features=features)
+    with pytest.raises(ArgumentError, match="add_task: teacher is a Identity, must have methods"):
+        add_task(model, "new", nn.Identity(), torch.rand(24, 3, 16, 16))  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="fit: network of a is a Identity, must have methods"):
+        fit({"a": nn.Identity()}, pictures(4))  # type: ignore[dict-item]
+    assert "new" not in model.config.tasks
 
 
 def test_subsets_cost_less_than_all(fitted) -> None:
@@ -169,5 +214,70 @@ def test_bad_arguments_are_named() -> None:
         fit({}, pictures(4))
     with pytest.raises(ArgumentError, match="images has 3 pictures, must have at least 4"):
         fit({"red": Blobs(0)}, pictures(3))
+    with pytest.raises(ArgumentError, match="device is 'moon', which this torch cannot use"):
+        fit({"red": Blobs(0)}, pictures(8), device="moon")
     with pytest.raises(ArgumentError, match="scheme 'both'"):
         fit({"red": Blobs(0)}, pictures(8), scheme="both")  # type: ignore[arg-type]
+
+
+def test_sizes_are_looked_at_before_the_pictures() -> None:
+    def unread() -> Iterator[Tensor]:
+        raise AssertionError("pictures are read")
+        yield
+
+    for sizes, message in (
+        (replace(SIZES, stride=3), "stride of layer joint is 3, must be 1, 2 or 4"),
+        (replace(SIZES, prior="none"), "prior of layer joint is 'none', must be one of"),
+        (replace(SIZES, hidden=0), "hidden of layer joint is 0, must be an integer in 1.."),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            fit({"red": Blobs(0)}, unread(), sizes=sizes)
+    with pytest.raises(ArgumentError, match="source name is 'a b', must be up to 64 letters"):
+        fit({"a b": Blobs(0)}, unread(), sizes=SIZES)
+
+
+def test_pictures_that_do_not_fit() -> None:
+    with pytest.raises(
+        ShapeError, match=r"shape \(1, 3, 20, 24\) at 2, must be \(3, height, width"
+    ):
+        fit({"red": Blobs(0)}, [*pictures(2), pictures(1)[0][None], *pictures(3)], sizes=SIZES)
+    uneven = [torch.rand(3, 16, 16 + 2 * i) for i in range(4)]
+    with pytest.raises(ShapeError, match=r"\(16, 22\)\], must have one for the network of mix"):
+        fit({"mix": Mix()}, uneven, sizes=SIZES)
+    with pytest.raises(ArgumentError, match="answers of red that lie 0.0e.00 from that to mean"):
+        fit({"red": Blobs(0)}, pictures(1) * 8, sizes=SIZES)
+
+
+def test_more_held_out_pictures_than_one_stream_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are judged in parts, with the figures of the whole."""
+    options = TrainOptions(steps=2, batch=4)
+    rows: list[list[FitRow]] = []
+    for most, part in ((4096, 512), (5, 5)):
+        monkeypatch.setattr(arguments, "MAX_IMAGES", most)
+        monkeypatch.setattr(sys.modules[fit.__module__], "_JUDGED_AT_ONCE", part)
+        done = fit({"red": Blobs(0)}, pictures(30), sizes=SIZES, options=options, held_out=0.4)
+        assert done.held_out == 12
+        rows.append(done.rows)
+    for one, other in zip(*rows, strict=True):
+        assert (one.bytes, one.agreement) == (other.bytes, other.agreement)
+        assert one.distance["red"] == pytest.approx(other.distance["red"], rel=1e-4)
+
+
+def test_what_has_to_is_moved() -> None:
+    """A network that is no module, as the packaged cut of EfficientNet, goes to the device too."""
+
+    class Cut:
+        def __init__(self) -> None:
+            self.inner, self.places = Blobs(0), list[torch.device]()
+            self.encode, self.decode = self.inner.encode, self.inner.decode
+            self.preprocess = self.inner.preprocess
+
+        def to(self, device: torch.device) -> "Cut":
+            self.places.append(device)
+            return self
+
+    cut = Cut()
+    done = fit({"red": cut}, pictures(6), sizes=SIZES, options=TrainOptions(steps=1, batch=2))
+    assert cut.places == [torch.device("cpu")]
+    features_of(done.model, torch.stack(pictures(2)), networks={"red": cut})
+    assert cut.places == [torch.device("cpu")] * 2
