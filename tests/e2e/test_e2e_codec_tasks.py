@@ -110,6 +110,69 @@ def test_what_has_no_effect_is_refused(folder: Path) -> None:
         foveal("extract", stream, folder / "y.fvl")
 
 
+def test_what_is_asked_is_looked_at_before_any_picture(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("a picture is read")
+
+    monkeypatch.setattr("foveal.cli.streams.frames", read)
+    words = ("encode", folder / "pictures", folder / "x.fvl", "-o", "weights=joint-4task")
+    for option, message in (
+        ("quality=64", r"quality is 64, must be an integer in 0\.\.63; clip it"),
+        ("target_bytes=-1", "target_bytes is -1.0, must be positive"),
+        ("order=scene", r"order is \['scene'\], which has no effect"),
+        ("tasks=class", r"encode: tasks is \['class'\], must be"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            foveal(*words, "-o", option)
+    assert not (folder / "x.fvl").exists()
+
+
+def test_many_pictures_are_decoded_if_that_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one command writes, another must be able to read."""
+    weights, stream = ("-o", f"weights={folder / 'mine.safetensors'}"), folder / "many.fvl"
+    monkeypatch.setattr("foveal.codec.decoding.MAX_SYMBOLS", 5119)
+    words = ["encode", str(folder / "pictures"), str(stream), *weights]
+    said = RUN.invoke(app, words, catch_exceptions=False).stdout
+    assert "5120 latents: to decode all at once, give -o max_symbols=5120" in said
+    assert foveal(*words)["latents"] == 5120  # 5 pictures, 2 layers, 8 channels of 8 x 8
+    with pytest.raises(BitstreamError, match="claims 5120 latents, .* or raise max_symbols"):
+        foveal("decode", stream, *weights)
+    assert len(foveal("decode", stream, *weights, "-o", "max_symbols=5120")["images"]) == 5
+    with pytest.raises(ArgumentError, match="max_symbols is -1, must be >= 0"):
+        foveal("decode", stream, *weights, "-o", "max_symbols=-1")
+
+
+def test_an_input_is_not_cut_in_its_place(folder: Path) -> None:
+    weights, stream = ("-o", f"weights={folder / 'mine.safetensors'}"), folder / "whole.fvl"
+    foveal("encode", folder / "pictures", stream, *weights)
+    before = stream.read_bytes()
+    with pytest.raises(ArgumentError, match="whole.fvl is the input, which would lose layers"):
+        foveal("extract", stream, stream, *weights, "-o", "tasks=scene")
+    assert stream.read_bytes() == before
+
+
+def test_a_training_goes_on_and_says_where_its_checkpoint_is(folder: Path, tmp_path: Path) -> None:
+    options = "networks=tasks-residual/scene steps=2 batch=2 views=1 channels=4 hidden=8 device=cpu"
+    sizes = [word for option in options.split() for word in ("-o", option)]
+    words = ["train", "codec", folder / "pictures", tmp_path / "m.safetensors", *sizes]
+    kept = tmp_path / "kept" / "c.safetensors"
+    found = foveal(*words, "--resume", kept)
+    assert (found["checkpoint"], found["went_on_from"], found["steps"]) == (str(kept), 0, 2)
+    more = [str(word) for word in (*words, "-o", "steps=3", "--resume", kept)]
+    said = RUN.invoke(app, more, catch_exceptions=False).stdout
+    assert f"{kept}: checkpoint of step 3, went on from step 2; delete it if you like" in said
+    model = (tmp_path / "m.safetensors").read_bytes()
+    for name in ("m.safetensors", "m.log.safetensors"):
+        with pytest.raises(ArgumentError, match=f"--resume: .*{name} is where the model goes"):
+            foveal(*words, "--resume", tmp_path / name)
+    assert (tmp_path / "m.safetensors").read_bytes() == model
+    assert "checkpoint" not in foveal(*words)
+
+
 @pytest.mark.assets
 def test_the_packaged_codec_says_classes_and_what_is_lost(folder: Path) -> None:
     stream = folder / "class.fvl"
@@ -213,6 +276,13 @@ def test_a_codec_for_a_network_of_ones_own(
     assert sorted(row["tint"]["classes"]) == [0, 1]
     assert row["tint"]["names"] == [str(label) for label in row["tint"]["classes"]]
     assert foveal("decode", "own.fvl", *weights)["images"] == [{}] * 5
+    for name, message in (
+        ("planes_of_mine", "-o networks: model is 'planes_of_mine', must be module:attribute"),
+        ("planes_of_mine:None_such", "-o networks: .* cannot be imported"),
+        ("planes_of_mine:__name__", "-o networks: .* must be callable without arguments"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            foveal("decode", "own.fvl", *weights, "-o", f"networks=tint@{name}")
     with pytest.raises(ArgumentError, match="teacher is '', must be .*networks"):
         foveal("encode", folder / "pictures", "own.fvl", *weights)
     other = ("-o", "networks=other@planes_of_mine:Planes")

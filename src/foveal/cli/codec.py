@@ -62,11 +62,13 @@ class DecodeOptions:
         weights: Name of a packaged codec, or a file.
         tasks: Between commas; empty: all that are there.
         networks: As in `foveal encode`; without one a task has features and no answer.
+        max_symbols: Most latents to accept, each of which takes 8 bytes; 0: the usual limit.
     """
 
     weights: str = "efficientnet-lite0"
     networks: str = ""
     tasks: str = ""
+    max_symbols: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,37 +103,49 @@ def encode(
     check_every(option, options.every, files)
     check_folder(target.parent)
     from foveal import codec
+    from foveal.codec.decoding import MAX_SYMBOLS, latents_of
+    from foveal.codec.encoding import check_asked
 
     model = codec.load(options.weights)
-    wanted, networks = names(options.tasks), own_networks(model, options.networks)
-    features = features_of_files(model, files, options.every, wanted, networks)
-    judges = answering(model, wanted or model.config.tasks, networks)
     order: Literal["best"] | list[str] | None = (
         "best" if options.order == "best" else names(options.order)
     )
+    quality = None if options.quality == _UNSET else options.quality
+    limit = options.target_bytes if options.target_bytes != 0 else None
+    wanted = check_asked(model, names(options.tasks), quality, limit, order)
+    networks = own_networks(model, options.networks)
+    features = features_of_files(model, files, options.every, list(wanted), networks)
+    judges = answering(model, wanted, networks)
     stream = codec.encode(
         model,
         features,
         tasks=wanted,
-        quality=None if options.quality == _UNSET else options.quality,
-        target_bytes=options.target_bytes if options.target_bytes != 0 else None,
+        quality=quality,
+        target_bytes=limit,
         order=order,
         head={task: part.decode for task, part in judges.items()},
     )
     write_bytes(target, stream.payload)
     sent: list[str] = stream.receipt.details["tasks"]
     count: int = stream.receipt.details["images"]
+    latents = latents_of(model, stream.payload)
     value: dict[str, Any] = {
         "output": str(target),
         "images": count,
+        "latents": latents,
         "bytes": len(stream.payload),
         "tasks": sent,
         "image_bytes": [len(one) for one in codec.split(stream.payload)],
         "qualities": [list(q) for q in stream.qualities],
         "receipt": stream.receipt.to_dict(),
     }
-    first = f"{target}: {count} images, {len(stream.payload)} bytes for {', '.join(sent)}"
-    emit(value, as_json, [first, str(stream.receipt)])
+    lines = [
+        f"{target}: {count} images, {len(stream.payload)} bytes for {', '.join(sent)}",
+        str(stream.receipt),
+    ]
+    if latents > MAX_SYMBOLS:
+        lines.append(f"{latents} latents: to decode all at once, give -o max_symbols={latents}")
+    emit(value, as_json, lines)
 
 
 def decode(
@@ -147,19 +161,24 @@ def decode(
 ) -> None:
     """Decode a stream and let the rest of each network answer: five best classes, or maps.
 
-    Options of -o: weights=NAME or FILE; tasks=NAME,NAME; networks=NAME@module:attribute.
+    Options of -o: weights=NAME or FILE; tasks=NAME,NAME; networks=NAME@module:attribute;
+    max_symbols=N for more latents than usual.
     """
     options = parse_options(DecodeOptions, option)
+    if options.max_symbols < 0:
+        raise ArgumentError(f"-o: max_symbols is {options.max_symbols}, must be >= 0; 0 is usual")
     payload = read_payload(source)
     if features is not None and features.suffix != ".safetensors":
         raise ArgumentError(f"--features: {features}, must end in .safetensors")
     if pictures is not None:
         check_folder(pictures)
     from foveal import codec
+    from foveal.codec.decoding import MAX_SYMBOLS
 
     model = codec.load(options.weights)
     with naming(source):
-        decoded = codec.decode(model, payload, tasks=names(options.tasks))
+        most = options.max_symbols or MAX_SYMBOLS
+        decoded = codec.decode(model, payload, tasks=names(options.tasks), max_symbols=most)
     networks = answering(model, decoded, own_networks(model, options.networks))
     rows = answers(model, decoded, networks, pictures)
     if pictures is not None and not any("picture" in said for row in rows for said in row.values()):
@@ -206,6 +225,11 @@ def extract(
     if target.suffix != ".fvl":
         raise ArgumentError(f"target: {target}, must end in .fvl")
     payload = read_payload(source)
+    if target.exists() and target.samefile(source):
+        raise ArgumentError(
+            f"target: {target} is the input, which would lose layers, must be another; choose a "
+            "new name"
+        )
     check_folder(target.parent)
     from foveal import codec
 

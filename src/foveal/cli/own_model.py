@@ -68,33 +68,33 @@ def load_teacher(name: str, model: str, size: int, device: torch.device) -> Any:
     return found if callable(getattr(found, "detect", None)) else OwnModel(found, size)
 
 
-def made(model: str) -> Any:
+def made(model: str, option: str = "-o model") -> Any:
     """Import and call; what the function itself imports is found in the current folder too."""
     module, _, attribute = model.partition(":")
     if not (module and attribute):
         raise ArgumentError(
-            f"-o model: model is {model!r}, must be module:attribute, such as my_models:resnet"
+            f"{option}: model is {model!r}, must be module:attribute, such as my_models:resnet"
         )
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        make = _imported(model, module, attribute)
+        make = _imported(model, module, attribute, option)
         return make()
     finally:
         if here in sys.path:
             sys.path.remove(here)
 
 
-def _imported(model: str, module: str, attribute: str) -> Callable[[], Any]:
+def _imported(model: str, module: str, attribute: str, option: str) -> Callable[[], Any]:
     try:
         make = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ArgumentError(
-            f"-o model: model is {model!r} and cannot be imported ({error}), must be on the module "
+            f"{option}: model is {model!r} and cannot be imported ({error}), must be on the module "
             "path or in the current folder; check both names"
         ) from error
     if not callable(make):
         raise ArgumentError(
-            f"-o model: {model} is {type(make).__name__}, must be callable without arguments"
+            f"{option}: {model} is {type(make).__name__}, must be callable without arguments"
         )
     return make

@@ -80,7 +80,7 @@ def networks_of(text: str) -> dict[str, Any]:
     for item in filter(None, text.split(",")):
         name, at, own = item.partition("@")
         if at:
-            found = made(own)
+            found = made(own, "-o networks")
             if not all(callable(getattr(found, part, None)) for part in ("encode", "decode")):
                 raise ArgumentError(
                     f"-o networks: {own} gives {type(found).__name__}, must give an object with "
@@ -142,6 +142,15 @@ def train(
     for name, path in (("target", target), ("--resume", resume)):
         if path is not None and path.suffix != ".safetensors":
             raise ArgumentError(f"{name}: {path}, must end in .safetensors; choose another name")
+    log = target.with_suffix(".log.json")
+    if resume is not None:
+        ours = [path.resolve() for path in (target, target.with_suffix(".json"), log)]
+        if resume.resolve() in ours or resume.with_suffix(".json").resolve() in ours:
+            raise ArgumentError(
+                f"--resume: {resume} is where the model goes, must be another file; choose another "
+                "name"
+            )
+        check_folder(resume.parent)
     if options.views < 1:
         raise ArgumentError(f"-o: views is {options.views}, must be >= 1; 1 takes whole pictures")
     files = [file for file in inputs(source) if not is_video(file)]
@@ -193,9 +202,14 @@ def train(
         "held_out_views": done.held_out,
         "rows": rows,
     }
-    write_json(target.with_suffix(".log.json"), {**value, "losses": done.log.rows})
+    if resume is not None:
+        value |= {"checkpoint": str(resume), "went_on_from": done.log.begin}
+    write_json(log, {**value, "losses": done.log.rows})
     lines = [f"{target}: model {value['model_id']}, {done.log.steps} steps"]
     for row in done.rows:
         shares = ", ".join(f"{name} {1 - far:.1%}" for name, far in row.distance.items())
         lines.append(f"quality {row.quality}: {row.bytes:.0f} bytes a picture; kept: {shares}")
+    if resume is not None:
+        start = f", went on from step {done.log.begin}" if done.log.begin else ""
+        lines.append(f"{resume}: checkpoint of step {done.log.steps}{start}; delete it if you like")
     emit(value, as_json, lines)

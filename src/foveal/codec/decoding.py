@@ -40,6 +40,16 @@ def decode_symbols(
     return model.integers.decode(container)
 
 
+def latents_of(model: FeatureCodec, payload: bytes) -> int:
+    """Return how many latents a payload of the model has: the least `max_symbols` to decode it."""
+    return _latents(model, open_payload(model, payload, 1 << 62))
+
+
+def _latents(model: FeatureCodec, container: Container) -> int:
+    shapes = [model.integers.layers[i].shape(container.size) for i in container.layers]
+    return sum(a * b * c for a, b, c in shapes) * len(container.streams)
+
+
 def open_payload(model: FeatureCodec, payload: bytes, max_symbols: int) -> Container:
     """Parse a payload and check that it is of a model and of bearable size.
 
@@ -65,8 +75,7 @@ def open_payload(model: FeatureCodec, payload: bytes, max_symbols: int) -> Conta
                 f"decode: payload has features of size {container.size}, must have length 1 where "
                 f"the model's {layer.inputs} has; it is damaged"
             )
-    shapes = [layer.shape(container.size) for layer in present]
-    symbols = sum(a * b * c for a, b, c in shapes) * len(container.streams)
+    symbols = _latents(model, container)
     if symbols > max_symbols:
         raise BitstreamError(
             f"decode: payload claims {symbols} latents, must be at most {max_symbols}; it is "

@@ -235,24 +235,7 @@ def encode(
         raise ArgumentError(
             f"encode: full_bytes is {full_bytes}, must be positive; leave it out if not measured"
         )
-    if quality is not None and target_bytes is not None:
-        raise ArgumentError(
-            f"encode: quality is {quality} and target_bytes {target_bytes}, only one can be met; "
-            "leave one out"
-        )
-    if target_bytes is not None and not target_bytes > 0:
-        raise ArgumentError(
-            f"encode: target_bytes is {target_bytes}, must be positive; give quality instead"
-        )
-    if isinstance(quality, Mapping):
-        unknown = [task for task in quality if task not in model.config.tasks]
-        if unknown:
-            raise ArgumentError(
-                f"encode: quality has {unknown}, must have some of {list(model.config.tasks)}; "
-                "rename them"
-            )
-    _ = model.integers
-    wanted = check_tasks(model, tasks, "encode")
+    wanted = check_asked(model, tasks, quality, target_bytes, order)
     needed = needed_sources(model, wanted)
     answers = answers_of(model, wanted, head, measure)
     begin = time.perf_counter()
@@ -266,7 +249,8 @@ def encode(
         return Wish.of(asked, value)
 
     start = wish(DEFAULT_QUALITY if quality is None else quality)
-    orders = _orders(coder, order, np.array([start.qualities], dtype=np.int64), count)
+    number, first = _order(model, order), np.array([start.qualities], dtype=np.int64)
+    orders = [coder.best_order(i, first) if number is None else number for i in range(count)]
     ideal = (0.0, 0.0)
     streams: list[list[bytes]] = []
     wishes = [start] * count
@@ -326,20 +310,52 @@ def encode(
     )
 
 
-def _orders(
-    coder: Coder, order: Literal["best"] | Sequence[str] | None, qualities: Ints, count: int
-) -> list[int]:
-    """Return the number of each image's order."""
-    model = coder.model
+def check_asked(
+    model: FeatureCodec,
+    tasks: Sequence[str] | None = None,
+    quality: int | Mapping[str, int] | None = None,
+    target_bytes: float | None = None,
+    order: Literal["best"] | Sequence[str] | None = None,
+) -> tuple[str, ...]:
+    """Return the tasks to send, after a look at all that `encode` is asked for.
+
+    For the time before long work: nothing is coded. Arguments and errors are those of `encode`.
+    """
+    if quality is not None and target_bytes is not None:
+        raise ArgumentError(
+            f"encode: quality is {quality} and target_bytes {target_bytes}, only one can be met; "
+            "leave one out"
+        )
+    if target_bytes is not None and not target_bytes > 0:
+        raise ArgumentError(
+            f"encode: target_bytes is {target_bytes}, must be positive; give quality instead"
+        )
+    if isinstance(quality, Mapping):
+        unknown = [task for task in quality if task not in model.config.tasks]
+        if unknown:
+            raise ArgumentError(
+                f"encode: quality has {unknown}, must have some of {list(model.config.tasks)}; "
+                "rename them"
+            )
+    _ = model.integers
+    wanted = check_tasks(model, tasks, "encode")
+    if quality is not None:
+        Wish.of(asking_tasks(model, wanted), quality)
+    _order(model, order)
+    return wanted
+
+
+def _order(model: FeatureCodec, order: Literal["best"] | Sequence[str] | None) -> int | None:
+    """Return the number of an order; None for "best"."""
     if order is None:
-        return [0] * count
+        return 0
     if not model.integers.conditional:
         raise ArgumentError(
             f"encode: order is {order!r}, which has no effect on a model whose layers have no "
             "parents; leave it out"
         )
     if order == "best":
-        return [coder.best_order(i, qualities) for i in range(count)]
+        return None
     names = [layer.name for layer in model.config.layers]
     numbers = tuple(names.index(name) for name in order if name in names)
     if isinstance(order, str) or numbers not in model.integers.orders or len(order) != len(names):
@@ -348,7 +364,7 @@ def _orders(
         raise ArgumentError(
             f'encode: order is {order!r}, must be "best" or {some}; change it or leave it out'
         )
-    return [model.integers.orders.index(numbers)] * count
+    return model.integers.orders.index(numbers)
 
 
 def _runs(orders: list[int]) -> list[slice]:
