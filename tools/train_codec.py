@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from photo_crops import Photos, centre_crops, find, load_photos, load_stamps, random_crops
+from photo_crops import Photos, centre_crops, find, load_photos, load_stamps, push, random_crops
 from torch import Tensor
 from torch.nn import functional
 
@@ -155,7 +155,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     @torch.no_grad()
     def fresh(count: int) -> Tensor:
-        return teacher.features(random_crops(photos, count, stamps, args))
+        crops = random_crops(photos, count, stamps, args)
+        with torch.enable_grad():
+            crops = push(crops, teacher, args.push_share)
+        return teacher.features(crops)
 
     name, sha256 = fingerprint(EfficientNetCut())
     source = Source(TASK, 112, "map", 14, 14, teacher=name, sha256=sha256)
@@ -254,6 +257,7 @@ def main() -> None:
     parser.add_argument("--codewords", type=int, default=16)
     parser.add_argument("--stamp-share", type=float, default=0.35)
     parser.add_argument("--mix-share", type=float, default=0.2, help="of cutmix, and of mixup")
+    parser.add_argument("--push-share", type=float, default=0.3, help="moved to random classes")
     parser.add_argument("--min-scale", type=float, default=0.08, help="least area of a crop")
     parser.add_argument("--alpha", type=float, default=0.1, help="weight of the normalised MSE")
     parser.add_argument("--gamma", type=float, default=0.5, help="weight of the last features' MSE")
