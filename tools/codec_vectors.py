@@ -25,7 +25,7 @@ from foveal.codec.prior.base import index_of
 from foveal.codec.prior.config import KINDS, PriorConfig
 from foveal.codec.prior.integers import DTYPES
 from foveal.codec.prior.reference import levels_reference
-from foveal.codec.rates import log_gains
+from foveal.codec.rates import log_gains, read_controls
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "codec"
 MODEL = "codebook-local"
@@ -127,6 +127,27 @@ def containers() -> list[dict[str, Any]]:
         }
         for box in boxes
     ]
+
+
+def controls() -> dict[str, Any]:
+    """Quality bytes of every form with what they say, and some that must be refused."""
+    rows = [
+        (1, "29"), (2, "2900"), (2, "29"), (3, "290040"), (3, "2905"), (4, "4009"), (8, "01ff"),
+        (9, "030101"), (9, "000000"), (9, "010203040506070809"),
+    ]  # fmt: skip
+    good: list[dict[str, Any]] = []
+    for pairs, text in rows:
+        found = read_controls([bytes.fromhex(text)], pairs)
+        if found is None:
+            raise ValueError(f"controls: {text} is no row of {pairs} pairs")
+        good.append({"pairs": pairs, "bytes": text, "qualities": found[0].tolist()})
+    bad = [
+        {"pairs": 2, "bytes": "290000", "why": "no form has three bytes"},
+        {"pairs": 3, "bytes": "2908", "why": "the mask has a fourth bit"},
+        {"pairs": 9, "bytes": "290002", "why": "the mask has a tenth bit"},
+        {"pairs": 3, "bytes": "4107", "why": "quality 64"},
+    ]
+    return {"good": good, "bad": bad}
 
 
 def prior_arrays(config: PriorConfig) -> dict[str, np.ndarray]:
@@ -260,6 +281,7 @@ def vectors(golden: Path = GOLDEN) -> dict[str, Any]:
         "containers": containers(),
         "levels": levels(),
         "context": contexts(),
+        "controls": controls(),
         "model": payloads(golden),
     }
 

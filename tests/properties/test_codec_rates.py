@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 from foveal.codec.context import GAIN_BITS, RECIPROCAL_BITS, gain_tables
 from foveal.codec.integer_model import pick
 from foveal.codec.prior.base import LOG_STEP
-from foveal.codec.rates import OFF, QUALITIES, SILENT, Gains, Wish, gains, log_gains
+from foveal.codec.rates import (
+    OFF,
+    QUALITIES,
+    SILENT,
+    Gains,
+    Wish,
+    control_bytes,
+    gains,
+    log_gains,
+    masked_width,
+    read_controls,
+)
 
 SETTINGS = settings(deadline=None, max_examples=60)
 QUALITY = st.integers(OFF, QUALITIES - 1)
@@ -64,14 +75,18 @@ def test_stored_gains_are_those_of_the_logarithms(case: tuple[Gains, np.ndarray]
 
 
 @SETTINGS
-@given(st.lists(st.tuples(QUALITY, st.booleans()), min_size=1, max_size=9))
-def test_control_bytes_give_back_the_qualities_of_what_is_sent(
-    pairs: list[tuple[int, bool]],
-) -> None:
-    qualities, sent = tuple(q for q, _ in pairs), [there for _, there in pairs]
-    row = Wish(qualities).to_bytes(sent)
-    assert len(row) in (1, len(qualities))
-    values = [byte - 1 for byte in row] * (len(qualities) if len(row) == 1 else 1)
-    if any(sent) or len(row) > 1:
-        for quality, value, there in zip(qualities, values, sent, strict=True):
-            assert not there or quality == value
+@given(st.data())
+def test_control_bytes_give_back_the_qualities_of_what_is_sent(data: st.DataObject) -> None:
+    pairs = data.draw(st.integers(1, 20))
+    sent = data.draw(st.lists(st.booleans(), min_size=pairs, max_size=pairs))
+    some = data.draw(st.sampled_from([st.sampled_from([OFF, 5]), st.just(63), QUALITY]))
+    row = st.lists(some, min_size=pairs, max_size=pairs)
+    wishes = [Wish(tuple(one)) for one in data.draw(st.lists(row, min_size=1, max_size=4))]
+    rows = control_bytes(wishes, sent)
+    assert {len(one) for one in rows} <= {1, masked_width(pairs), pairs}
+    assert len(rows[0]) <= pairs
+    found = read_controls(rows, pairs)
+    assert found is not None
+    for wish, values in zip(wishes, found.tolist(), strict=True):
+        kept = zip(wish.qualities, values, sent, strict=True)
+        assert all(quality == value for quality, value, there in kept if there)

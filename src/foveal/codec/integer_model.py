@@ -18,7 +18,7 @@ from foveal.codec.entropy.tables import FrequencyTables
 from foveal.codec.entropy.vectorised import LaneDecoder, encode_lanes
 from foveal.codec.prior.base import index_of
 from foveal.codec.prior.integers import IntegerPrior
-from foveal.codec.rates import QUALITIES, log_gains
+from foveal.codec.rates import QUALITIES, log_gains, read_controls
 from foveal.errors import BitstreamError, ShapeError
 
 ENCODE_LANES_FROM = 40
@@ -169,22 +169,19 @@ class IntegerModel:
             BitstreamError: their number is not ours, or one is out of range.
         """
         first = int(self.conditional)
-        width = len(controls[0]) - first
-        if width not in (1, self.pairs):
+        values = read_controls([row[first:] for row in controls], self.pairs)
+        if values is None:
             raise BitstreamError(
-                f"decode: payload has {width + first} control bytes per image, must have "
-                f"{1 + first} or {self.pairs + first}; it belongs to another model"
+                f"decode: payload has control bytes {controls[0].hex()}, must be of another number "
+                f"for {self.pairs} pairs of a layer and a task; it belongs to another model"
             )
-        values = np.frombuffer(b"".join(controls), dtype=np.uint8).astype(np.int64)
-        values = values.reshape(len(controls), -1)
-        orders = values[:, 0] if first else np.zeros(len(controls), dtype=np.int64)
-        values = values[:, first:] - 1
+        orders = np.array([row[0] if first else 0 for row in controls], dtype=np.int64)
         if int(values.max()) >= QUALITIES or int(orders.max()) >= len(self.orders):
             raise BitstreamError(
                 f"decode: payload has quality {int(values.max())} and order {int(orders.max())}, "
                 f"must be below {QUALITIES} and {len(self.orders)}; it is damaged"
             )
-        return orders, np.broadcast_to(values, (len(controls), self.pairs))
+        return orders, values
 
     def split(self, qualities: Ints) -> list[Ints]:
         """Return the qualities [images, tasks] of each layer."""

@@ -395,13 +395,20 @@ def read_controls(model: Model, container: Container) -> list[tuple[int, list[li
     """Return of each image the number of its order and the qualities by layer and task."""
     tasks = [layer.spec["tasks"] for layer in model.layers]
     first = int(model.spec["conditional"])
-    width = len(container.controls[0]) - first
-    if width not in (1, sum(tasks)):
+    pairs, width = sum(tasks), len(container.controls[0]) - first
+    masked = 1 + -(-pairs // 8) if pairs >= 3 else 0
+    if width not in (1, pairs, masked):
         raise BitstreamError(f"decode: {width + first} control bytes per image")
     out: list[tuple[int, list[list[int]]]] = []
     for row in container.controls:
         values = [byte - 1 for byte in row[first:]]  # -1 is off
-        values = values * sum(tasks) if width == 1 else values
+        if width == 1:
+            values = values * pairs
+        elif width != pairs:
+            mask = int.from_bytes(row[first + 1 :], "little")
+            if mask >> pairs:
+                raise BitstreamError("decode: the mask of the control bytes has too many bits")
+            values = [values[0] if mask >> i & 1 else -1 for i in range(pairs)]
         order = row[0] if first else 0
         if max(values) >= QUALITIES or order >= len(model.orders):
             raise BitstreamError(f"decode: quality {max(values)} or order {order}")

@@ -115,20 +115,6 @@ class Wish:
                 f"(or {OFF} where a task is not wanted); clip it"
             )
 
-    def to_bytes(self, sent: Sequence[bool]) -> bytes:
-        """Return one byte if all pairs that are sent ask the same, else one for every pair.
-
-        0 is off or not sent, q + 1 otherwise.
-
-        Args:
-            sent: Of each pair, whether its layer is in the file.
-        """
-        own = {q for q, there in zip(self.qualities, sent, strict=True) if there}
-        if len(own) == 1:
-            return bytes([own.pop() + 1])
-        pairs = zip(self.qualities, sent, strict=True)
-        return bytes(q + 1 if there else 0 for q, there in pairs)
-
     @classmethod
     def of(cls, asked: Sequence[Sequence[str]], quality: int | Mapping[str, int]) -> "Wish":
         """Return the wish of some tasks; each pair gets the highest quality that one asks for.
@@ -154,12 +140,61 @@ class Wish:
         return cls(tuple(max((each[task] for task in tasks), default=OFF) for tasks in asked))
 
 
+MASKED_FROM = 3
+"""Pairs from which on a mask is shorter than a byte for each."""
+
+
+def masked_width(pairs: int) -> int | None:
+    """Return the bytes of a quality and a mask of the pairs that have it; None for few pairs."""
+    return 1 + -(-pairs // 8) if pairs >= MASKED_FROM else None
+
+
 def control_bytes(wishes: Sequence[Wish], sent: Sequence[bool]) -> list[bytes]:
-    """Return the quality bytes of images, of one width; see `Wish.to_bytes`."""
-    rows = [wish.to_bytes(sent) for wish in wishes]
-    if len({len(row) for row in rows}) > 1:
-        rows = [row if len(row) > 1 else row * len(sent) for row in rows]
-    return rows
+    """Return the quality bytes of images, of one width, the shortest that serves them all.
+
+    0 is off or not sent, q + 1 otherwise. One byte stands for all pairs; one byte and a mask,
+    least bits first, for those whose bit is set; else each pair has its own.
+
+    Args:
+        wishes: Of each image.
+        sent: Of each pair, whether its layer is in the file.
+    """
+    width = masked_width(len(sent))
+    rows = [
+        [q + 1 if there else 0 for q, there in zip(wish.qualities, sent, strict=True)]
+        for wish in wishes
+    ]
+    kept = [{v for v, there in zip(row, sent, strict=True) if there} for row in rows]
+    if all(len(values) <= 1 for values in kept):
+        return [bytes(values or {0}) for values in kept]
+    if width is not None and all(len(set(row) - {0}) <= 1 for row in rows):
+        masks = [sum(1 << i for i, value in enumerate(row) if value) for row in rows]
+        return [
+            bytes([max(row)]) + mask.to_bytes(width - 1, "little")
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+    return [bytes(row) for row in rows]
+
+
+def read_controls(rows: Sequence[bytes], pairs: int) -> NDArray[np.int64] | None:
+    """Undo `control_bytes`: qualities [images, pairs], `OFF` for 0, or None if it cannot be.
+
+    A quality that is too high is not looked for.
+
+    Args:
+        rows: Quality bytes of images, all as many.
+        pairs: (layer, task) pairs of the model.
+    """
+    values = np.frombuffer(b"".join(rows), dtype=np.uint8).astype(np.int64)
+    values = values.reshape(len(rows), -1)
+    if values.shape[1] in (1, pairs):
+        return np.broadcast_to(values, (len(rows), pairs)) - 1
+    if values.shape[1] != masked_width(pairs):
+        return None
+    bits = (values[:, 1:, None] >> np.arange(8)).reshape(len(rows), -1) & 1
+    if bits[:, pairs:].any():
+        return None
+    return np.where(bits[:, :pairs] > 0, values[:, :1], 0) - 1
 
 
 def _quality(task: str, value: Any) -> int:

@@ -113,7 +113,7 @@ def make_payload(
 
 
 def payloads(model: FeatureCodec) -> list[Payload]:
-    """Return the payloads of a golden model: one quality, many, fewer layers, another size."""
+    """Return the payloads of a golden model: one quality, many, some off, fewer layers, a size."""
     integers = model.integers
     layers = list(range(len(integers.layers)))
     first = [bytes([i]) if integers.conditional else b"" for i in (0, 1, 0)]
@@ -123,6 +123,8 @@ def payloads(model: FeatureCodec) -> list[Payload]:
         make_payload(model, [a + b for a, b in zip(first, pairs, strict=True)], None, layers),
         make_payload(model, [first[0] + b"\x40"], None, layers[1:]),
     ]
+    if integers.pairs >= 3:
+        found.append(make_payload(model, [first[1] + b"\x29\x05"], None, layers))
     if integers.layers[0].prior.config.any_size:
         found.append(make_payload(model, [first[0] + b"\x10"], (9, 5), layers))
     return found

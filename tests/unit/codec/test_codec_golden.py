@@ -180,6 +180,24 @@ def test_containers() -> None:
             assert [[s.hex() for s in row] for row in box.streams] == item["streams"]
 
 
+def test_controls() -> None:
+    forms = VECTORS["controls"]
+    for item in forms["good"] + forms["bad"]:
+        pairs, row = item["pairs"], bytes.fromhex(item["bytes"])
+        layers = [port.Layer({"tasks": pairs}, {}, [], [])]
+        model = port.Model({"conditional": False}, layers, [(0,)], {})
+        box = port.Container([], None, [row], [[]])
+        if "qualities" in item:
+            assert port.read_controls(model, box) == [(0, [item["qualities"]])]
+            continue
+        with pytest.raises(port.BitstreamError, match="decode: "):
+            port.read_controls(model, box)
+    by_hand = {(i["pairs"], i["bytes"]): i["qualities"] for i in forms["good"]}
+    assert by_hand[3, "2905"] == [40, -1, 40]
+    assert by_hand[9, "030101"] == [2, *[-1] * 7, 2]
+    assert by_hand[2, "29"] == [40, 40]
+
+
 def as_layer(item: dict[str, Any], prefix: str = "prior.") -> port.Layer:
     """Return a layer of the second decoder from a vector."""
     arrays = {prefix + k: np.array(v, dtype=np.int64) for k, v in item["arrays"].items()}

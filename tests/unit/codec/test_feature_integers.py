@@ -182,7 +182,9 @@ def test_controls_by_hand() -> None:
     assert qualities.tolist() == [[0] * 3, [63] * 3]
     orders, qualities = model.controls([b"\5\0\1\x40"])
     assert (orders.tolist(), qualities.tolist()) == ([5], [[-1, 0, 63]])
-    for bad in (b"\6\1", b"\0\x41", b"\0", b"\0\1\1"):
+    orders, qualities = model.controls([b"\1\7\5"])
+    assert (orders.tolist(), qualities.tolist()) == ([1], [[6, -1, 6]])
+    for bad in (b"\6\1", b"\0\x41", b"\0", b"\0\1\x09", b"\0\1\1\1\1", b"\0\x41\7"):
         with pytest.raises(BitstreamError, match="decode: payload has"):
             model.controls([bad])
 

@@ -17,6 +17,7 @@ from foveal.codec.rates import (
     control_bytes,
     gains,
     log_gains,
+    read_controls,
 )
 from foveal.errors import ArgumentError
 
@@ -107,14 +108,30 @@ def test_wishes_by_hand() -> None:
 
 
 def test_control_bytes_by_hand() -> None:
-    wish = Wish((7, 7, OFF, 9))
-    assert wish.to_bytes([True] * 4) == bytes([8, 8, 0, 10])
-    assert wish.to_bytes([True, True, False, False]) == bytes([8])
-    assert wish.to_bytes([True, False, False, True]) == bytes([8, 0, 0, 10])
-    assert wish.to_bytes([False, False, True, False]) == bytes([0])
+    wish, every = Wish((7, 7, OFF, 9)), [True] * 4
+    assert control_bytes([wish], every) == [bytes([8, 8, 0, 10])]
+    assert control_bytes([wish], [True, True, False, False]) == [bytes([8])]
+    assert control_bytes([wish], [True, False, False, True]) == [bytes([8, 0, 0, 10])]
+    assert control_bytes([wish], [False, False, True, False]) == [bytes([0])]
+    assert control_bytes([wish], [False] * 4) == [bytes([0])]
+    assert control_bytes([wish], [True, True, True, False]) == [bytes([8, 0b11])]
     rows = control_bytes([wish, Wish((3, 3, 3, 3))], [True, True, False, True])
-    assert rows == [bytes([8, 8, 0, 10]), bytes([4] * 4)]
+    assert rows == [bytes([8, 8, 0, 10]), bytes([4, 4, 0, 4])]
+    rows = control_bytes([Wish((3, OFF, 3, 3)), Wish((5, 5, 5, 5)), Wish((OFF,) * 4)], every)
+    assert rows == [bytes([4, 0b1101]), bytes([6, 0b1111]), bytes([0, 0])]
     assert control_bytes([Wish((3, 3)), Wish((4, 4))], [True, True]) == [b"\4", b"\5"]
+    assert control_bytes([Wish((3, OFF))], [True, True]) == [b"\4\0"]
+    assert control_bytes([Wish((2, *(OFF,) * 8))], [True] * 9) == [b"\3\1\0"]
+    assert control_bytes([Wish((*(OFF,) * 8, 2))], [True] * 9) == [b"\3\0\1"]
+
+
+def test_control_bytes_that_mean_nothing() -> None:
+    assert read_controls([b"\4\20"], 4) is None  # a fifth pair
+    assert read_controls([b"\4\1\1"], 4) is None
+    assert read_controls([b"\4\1"], 1) is None
+    found = read_controls([b"\4\17", b"\1\10"], 4)
+    assert found is not None
+    assert found.tolist() == [[3, 3, 3, 3], [OFF, OFF, OFF, 0]]
 
 
 @pytest.mark.parametrize("quality", [-1, 64, True])
