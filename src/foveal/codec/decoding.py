@@ -135,12 +135,13 @@ def decode(
     numbers = [names.index(name) for name in names if name in read]
     container = container.keep(model.integers.with_parents(container, numbers))
     latents = model.integers.decode(container)
-    all_gains = model.integers.log_gains(model.integers.controls(container.controls)[1])
+    qualities = model.integers.controls(container.controls)[1]
     out: dict[str, list[Tensor]] = {task: [] for task in wanted}
     for i in range(0, len(container.streams), CODE_AT_ONCE):
         part: dict[str, Tensor] = {}
+        log_gains = model.integers.log_gains(qualities[i : i + CODE_AT_ONCE])
         for number in numbers:
-            factor = gains(all_gains[number][i : i + CODE_AT_ONCE])[..., None, None]
+            factor = gains(log_gains[number])[..., None, None]
             value = (latents[names[number]][i : i + CODE_AT_ONCE] / factor).astype(np.float32)
             part[names[number]] = torch.from_numpy(value).to(model.device)
         for task in wanted:

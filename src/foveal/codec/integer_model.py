@@ -18,7 +18,7 @@ from foveal.codec.entropy.tables import FrequencyTables
 from foveal.codec.entropy.vectorised import LaneDecoder, encode_lanes
 from foveal.codec.prior.base import index_of
 from foveal.codec.prior.integers import IntegerPrior
-from foveal.codec.rates import QUALITIES, log_gains, read_controls
+from foveal.codec.rates import QUALITIES, log_gains, masked_width, read_controls
 from foveal.errors import BitstreamError, ShapeError
 
 ENCODE_LANES_FROM = 40
@@ -171,9 +171,12 @@ class IntegerModel:
         first = int(self.conditional)
         values = read_controls([row[first:] for row in controls], self.pairs)
         if values is None:
+            known = sorted({1, self.pairs, masked_width(self.pairs) or 1})
+            some = " or ".join(str(width + first) for width in known)
             raise BitstreamError(
-                f"decode: payload has control bytes {controls[0].hex()}, must be of another number "
-                f"for {self.pairs} pairs of a layer and a task; it belongs to another model"
+                f"decode: payload has {len(controls[0])} control bytes per image "
+                f"({controls[0][:8].hex()}), must have {some}, and a mask no bit above the "
+                f"{self.pairs} pairs; it is damaged or belongs to another model"
             )
         orders = np.array([row[0] if first else 0 for row in controls], dtype=np.int64)
         if int(values.max()) >= QUALITIES or int(orders.max()) >= len(self.orders):
@@ -298,11 +301,12 @@ def pick(table: Ints, qualities: Ints, best: Callable[..., Ints], off: int) -> I
 
 def groups_of(orders: Ints, qualities: Ints, most: int = LANES_MOST) -> list[Ints]:
     """Return images, up to `most` at once, that have one order and the same tasks on."""
-    on = (qualities >= 0).astype(np.int64)
-    keys = np.concatenate([orders[:, None], on], axis=1)
+    on = np.packbits(qualities >= 0, axis=1)
+    keys = np.concatenate([orders[:, None].astype(np.uint8), on], axis=1)
     _, group = np.unique(keys, axis=0, return_inverse=True)
+    turn = np.argsort(group.reshape(-1), kind="stable")
+    starts = np.flatnonzero(np.diff(group.reshape(-1)[turn])) + 1
     out: list[Ints] = []
-    for number in range(int(group.max()) + 1):
-        rows = np.flatnonzero(group.reshape(-1) == number)
+    for rows in np.split(turn, starts):
         out += [rows[i : i + most] for i in range(0, len(rows), most)]
     return out

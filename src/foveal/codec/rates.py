@@ -185,16 +185,15 @@ def read_controls(rows: Sequence[bytes], pairs: int) -> NDArray[np.int64] | None
         rows: Quality bytes of images, all as many.
         pairs: (layer, task) pairs of the model.
     """
-    values = np.frombuffer(b"".join(rows), dtype=np.uint8).astype(np.int64)
-    values = values.reshape(len(rows), -1)
+    values = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), -1)
     if values.shape[1] in (1, pairs):
-        return np.broadcast_to(values, (len(rows), pairs)) - 1
+        return np.broadcast_to(values.astype(np.int64) - 1, (len(rows), pairs))
     if values.shape[1] != masked_width(pairs):
         return None
-    bits = (values[:, 1:, None] >> np.arange(8)).reshape(len(rows), -1) & 1
+    bits = np.unpackbits(values[:, 1:], axis=1, bitorder="little")
     if bits[:, pairs:].any():
         return None
-    return np.where(bits[:, :pairs] > 0, values[:, :1], 0) - 1
+    return np.where(bits[:, :pairs] > 0, values[:, :1], 0).astype(np.int64) - 1
 
 
 def _quality(task: str, value: Any) -> int:

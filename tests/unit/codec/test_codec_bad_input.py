@@ -1,6 +1,7 @@
 """Bad input of encoding, decoding, extraction and model files: names, values and mends."""
 
 import re
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 
 from foveal._core.weights import load_weights, save_weights
+from foveal.codec.config import Source
 from foveal.codec.container import Container, pack, unpack
 from foveal.codec.encoding import encode
 from foveal.codec.model import FeatureCodec
+from foveal.codec.schemes import Sizes, joint, separate
 from foveal.codec.stream import decode, decode_symbols, extract, inspect, load, split
 from foveal.errors import ArgumentError, BitstreamError, ShapeError
 
@@ -137,7 +140,10 @@ def box_of(model: FeatureCodec, **changes: Any) -> Container:
 
 HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "quality": ({"controls": (b"\x41",)}, "quality 64 .*must be below 64"),
-    "controls": ({"controls": (b"\x01\x01\x01",)}, "3 control bytes per image, must have 1 or 2"),
+    "controls": (
+        {"controls": (b"\x01\x01\x01",)},
+        r"3 control bytes per image \(010101\), must have 1 or 2,",
+    ),
     "layer": ({"layers": (0, 2)}, "layer 2, must be below 2; it"),
     "a tied size": ({"size": (40, 41)}, "20x21, must be 3x4.*the payload is damaged"),
     "a huge size": ({"size": (16384, 16384)}, "latents, must be at most 4194304.*max_symbols"),
@@ -153,6 +159,37 @@ def test_hostile_containers(model: FeatureCodec, name: str) -> None:
     for call in (decode, decode_symbols):
         with pytest.raises(BitstreamError, match=f"(?s){message}"):
             call(model, payload)
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """Return the most memory that a call holds above its start, in bytes."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("controls", ["one quality", "one each"])
+def test_images_without_layers_take_little_memory(controls: str) -> None:
+    """They have no latents that a limit counts, but qualities of every pair."""
+    many = [Source(f"s{i}", 1, height=2, width=2) for i in range(28)]
+    sizes = Sizes(channels=1, stride=1, hidden=2, head_hidden=2, blocks=0, prior="factorized")
+    wide = FeatureCodec(separate(many, sizes)).finalise()
+    each = np.random.default_rng(0).integers(0, 2, (65536, 28), dtype=np.uint8)
+    rows = [bytes(row) for row in each] if controls == "one each" else [b"\x05"] * 65536
+    payload = pack(Container(wide.model_id, (), ((),) * 65536, tuple(rows)))
+    assert peak_of(lambda: decode_symbols(wide, payload)) < 48 << 20
+
+
+def test_features_of_many_images_take_little_memory() -> None:
+    """Gains of all channels and tasks are not held for all images at once."""
+    tasks = [Source(name, 2, "vector") for name in "abcdefgh"]
+    sizes = Sizes(channels=64, stride=1, hidden=2, head_hidden=2, blocks=0, prior="factorized")
+    narrow = FeatureCodec(joint(tasks, sizes)).finalise()
+    payload = pack(Container(narrow.model_id, (0,), ((b"",),) * 20000, (b"\0",) * 20000))
+    assert peak_of(lambda: decode(narrow, payload, tasks=["a"])) < 48 << 20
 
 
 def test_an_order_that_is_not_there() -> None:

@@ -164,3 +164,11 @@ def test_containers_that_cannot_be_written(name: str) -> None:
     changes, message = BAD[name]
     with pytest.raises(ArgumentError, match=message):
         box(**changes)
+
+
+def test_the_long_checksum_begins_where_the_format_says() -> None:
+    """With more than 4096 bytes between the third byte and the checksum."""
+    for length, flags, end in ((4090, 0, 2), (4091, 1, 4)):
+        payload = pack_container(box(streams=((b"x" * length,),)))
+        assert (payload[2] & 15, len(payload)) == (flags, 3 + 6 + length + end)
+        assert unpack(payload).streams == ((b"x" * length,),)

@@ -81,6 +81,18 @@ def costs(payload: bytes) -> list[int]:
 # Tasks.
 
 
+def test_a_head_needs_not_read_what_its_layer_was_coded_given() -> None:
+    config = conditional(SOURCES[:2], LOCAL)
+    heads = tuple(Head(name, (name,), hidden=6) for name in "ab")
+    model = make(replace(config, heads=heads, order=("a", "b")))
+    x = features(SOURCES[:2])
+    payload = encode(model, x, quality=50).payload
+    whole, part = decode(model, payload), decode(model, payload, tasks=["b"])
+    assert torch.equal(part["b"], whole["b"])
+    alone = unpack(encode(model, x, tasks=["b"], quality=50).payload)
+    assert alone.streams[0][0] != unpack(payload).streams[0][1], "b is coded given a"
+
+
 def test_a_task_less_costs_less(model: FeatureCodec) -> None:
     x = features()
     whole = encode(model, x).payload

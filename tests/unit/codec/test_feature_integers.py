@@ -1,5 +1,6 @@
 """The integer path: lanes against one by one for every prior, orders and subsets together."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -197,6 +198,9 @@ def test_groups_hold_every_image_once_and_agree() -> None:
     for rows in groups:
         assert len(rows) <= 4
         assert len({(orders[i], *(qualities[i] >= 0).tolist()) for i in rows.tolist()}) == 1
+        assert rows.tolist() == sorted(rows.tolist())
+    keys = Counter((orders[i], *(qualities[i] >= 0).tolist()) for i in range(50))
+    assert len(groups) == sum(-(-count // 4) for count in keys.values())
 
 
 def test_the_best_entry_over_wanted_tasks() -> None:
