@@ -49,7 +49,8 @@ def train(
         tasks: Heads that count. Default: all.
         trainable: Which parameters to train, by name. Default: all.
         progress: Called with steps done and in all.
-        checkpoint: File (.safetensors) to write every 500 steps and to go on from.
+        checkpoint: File (.safetensors) to go on from, and to write every 500 steps or, where these
+            take longer, every minute.
 
     Returns: The log.
 

@@ -24,6 +24,9 @@ from foveal.codec.training_loss import (
 from foveal.errors import ArgumentError
 
 CHECK_EVERY = 500
+KEEP_EVERY = 10
+KEEP_SECONDS = 60.0
+"""Between those checks a slow training is kept once a minute, at a multiple of ten steps."""
 MAX_CHECKPOINT_BYTES = 16 << 30
 _WARM_STEPS = 3
 
@@ -207,7 +210,7 @@ class Loop:
         log = TrainLog()
         self._resume(log)
         begin = time.perf_counter()
-        step, o, noted = self.begin_step, self.options, self.begin_step
+        step, o, noted, kept = self.begin_step, self.options, self.begin_step, begin
         while (done := self._done(begin, step)) < 1:
             rise = min(1.0, (step + 1) / 200)
             self.lr.fill_(o.lr * rise * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * done))))
@@ -228,7 +231,10 @@ class Loop:
             step += 1
             if step % CHECK_EVERY == 0:
                 self._note(log, step, begin)
-                noted = step
+                noted, kept = step, time.perf_counter()
+            elif step % KEEP_EVERY == 0 and time.perf_counter() - kept > KEEP_SECONDS:
+                self._keep(log, step, begin)
+                kept = time.perf_counter()
             if self.progress is not None:
                 self.progress(step, o.steps if o.minutes <= 0 else None)
         if noted < step:
@@ -250,7 +256,11 @@ class Loop:
         early = self._done(begin, step) < 0.6
         revived = sum(prior.revive() for prior in self.revivable) if early else 0
         log.rows.append({"step": step, "revived": revived, **row})
-        if self.checkpoint is not None:
+        self._keep(log, step, begin)
+
+    def _keep(self, log: TrainLog, step: int, begin: float) -> None:
+        """Write the checkpoint, unless what it would hold is lost already."""
+        if self.checkpoint is not None and math.isfinite(float(self.parts["loss"])):
             self._save(self.checkpoint, step, self.spent + time.perf_counter() - begin, log)
 
     def _save(self, path: Path, step: int, seconds: float, log: TrainLog) -> None:

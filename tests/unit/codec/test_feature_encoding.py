@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,23 @@ def test_a_head_needs_not_read_what_its_layer_was_coded_given() -> None:
     assert torch.equal(part["b"], whole["b"])
     alone = unpack(encode(model, x, tasks=["b"], quality=50).payload)
     assert alone.streams[0][0] != unpack(payload).streams[0][1], "b is coded given a"
+
+
+def test_an_order_that_only_seems_best_is_not_taken(
+    ordered: FeatureCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search measures layers one by one; what counts is the whole, coded."""
+    x = features(count=6)
+    coded = encoding.Coder.code
+
+    def dearer(self: encoding.Coder, rows: slice, qualities: Any, order: int = 0) -> Any:
+        streams, bits = coded(self, rows, qualities, order)
+        return [[row[0] + bytes(99 * (order > 0)), *row[1:]] for row in streams], bits
+
+    found = {c[0] for c in unpack(encode(ordered, x, order="best").payload).controls}
+    assert found != {0}, "some image has a better order"
+    monkeypatch.setattr(encoding.Coder, "code", dearer)
+    assert {c[0] for c in unpack(encode(ordered, x, order="best").payload).controls} == {0}
 
 
 def test_a_task_less_costs_less(model: FeatureCodec) -> None:

@@ -313,6 +313,49 @@ def test_a_training_goes_on_as_if_it_had_not_stopped(
     assert run(make(scheme, prior), checkpoint=path).rows == wanted.rows  # nothing is left to do
 
 
+def test_a_slow_training_is_kept_between_its_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_loop, "KEEP_SECONDS", -1.0)
+    whole, parts = make(), make()
+    wanted = run(whole)
+
+    def stop(step: int, total: int | None) -> None:
+        if step == 27:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "parts.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run(parts, checkpoint=path, progress=stop)
+    parts = make()
+    found = run(parts, checkpoint=path)
+    assert (found.begin, found.steps) == (20, 40)
+    assert found.rows == wanted.rows
+    assert same(weights(parts), weights(whole))
+
+
+def test_what_is_lost_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that is no number must not replace the last good checkpoint."""
+    monkeypatch.setattr(training_loop, "KEEP_SECONDS", -1.0)
+
+    def broken(count: int, generator: torch.Generator) -> Features:
+        x = draw(count, generator)
+        return {k: v * (math.nan if len(seen) >= 15 else 1.0) for k, v in x.items()}
+
+    seen: list[int] = []
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(ArgumentError, match="loss is nan at step 40"):
+        train(
+            make(),
+            broken,
+            means(),
+            SHORT,
+            checkpoint=path,
+            progress=lambda step, _: seen.append(step),
+        )
+    assert json.loads(path.with_suffix(".json").read_text())["config"]["step"] == 10
+
+
 def test_a_checkpoint_of_another_model(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     run(make("joint"), replace(SHORT, steps=2), checkpoint=path)
