@@ -156,6 +156,8 @@ def _explain(error: Exception, started: bool) -> Failed:
     sent = started and not isinstance(error, urllib.error.URLError)
     reason: Any = error.reason if isinstance(error, urllib.error.URLError) else error
     text = f"{type(reason).__name__}: {reason}"
+    if not started:
+        return Failed("other", text)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return Failed("certificate", reason.verify_message or text)
     if isinstance(reason, ssl.SSLError) and "WRONG_VERSION_NUMBER" in text:
