@@ -401,10 +401,8 @@ def read_controls(model: Model, container: Container) -> list[tuple[int, list[li
         raise BitstreamError(f"decode: {width + first} control bytes per image")
     out: list[tuple[int, list[list[int]]]] = []
     for row in container.controls:
-        values = [byte - 1 for byte in row[first:]]  # -1 is off
-        if width == 1:
-            values = values * pairs
-        elif width != pairs:
+        values = [byte - 1 for byte in row[first:]] * (pairs if width == 1 else 1)  # -1 is off
+        if width not in (1, pairs):
             mask = int.from_bytes(row[first + 1 :], "little")
             if mask >> pairs:
                 raise BitstreamError("decode: the mask of the control bytes has too many bits")
@@ -422,8 +420,7 @@ def open_payload(model: Model, payload: bytes, max_symbols: int) -> Container:
     container = parse(payload, model.spec["model_id"])
     if any(i >= len(model.layers) for i in container.layers):
         raise BitstreamError(f"decode: layer {container.layers[-1]} is not the model's")
-    shapes = [model.layers[i].shape(container.size) for i in container.layers]
-    symbols = sum(map(math.prod, shapes))
+    symbols = sum(math.prod(model.layers[i].shape(container.size)) for i in container.layers)
     if symbols * len(container.streams) > max_symbols:
         raise BitstreamError(
             f"decode: {symbols * len(container.streams)} latents, must be at most {max_symbols}; "

@@ -1,22 +1,18 @@
 """Training: the loss by hand, what is drawn, schemes that learn, resuming, freezing, errors."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from foveal._core import weights as weights_file
 from foveal.codec import training_loop
 from foveal.codec.config import CodecConfig, Head, Source
 from foveal.codec.model import FeatureCodec
 from foveal.codec.prior.codebook_vq import CodebookVQPrior
-from foveal.codec.prior.config import KINDS
 from foveal.codec.rates import OFF
 from foveal.codec.schemes import Sizes, conditional, joint, separate
 from foveal.codec.stream import decode, decode_symbols, encode
@@ -274,132 +270,6 @@ def test_a_seed_draws_everything_and_disturbs_nothing() -> None:
     assert same(weights(first), weights(second))
     run(other, replace(SHORT, seed=1))
     assert not same(weights(first), weights(other))
-
-
-# Resuming.
-
-
-class Stopped(Exception):
-    """The power is gone."""
-
-
-@pytest.mark.parametrize("prior", KINDS)
-@pytest.mark.parametrize("scheme", ["joint", "conditional"])
-def test_a_training_goes_on_as_if_it_had_not_stopped(
-    scheme: str, prior: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training_loop, "CHECK_EVERY", 10)
-    whole, parts = make(scheme, prior), make(scheme, prior)
-    wanted = run(whole, checkpoint=tmp_path / "whole.safetensors")
-
-    def stop(step: int, total: int | None) -> None:
-        if step == 27:
-            raise Stopped
-
-    path = tmp_path / "parts.safetensors"
-    with pytest.raises(Stopped):
-        run(parts, checkpoint=path, progress=stop)
-    assert not parts.training
-    assert all(value.requires_grad for value in parts.parameters())
-    parts = make(scheme, prior)
-    steps: list[int] = []
-    found = run(parts, checkpoint=path, progress=lambda step, _: steps.append(step))
-    assert steps == list(range(21, 41))
-    assert found.rows == wanted.rows
-    assert same(weights(parts), weights(whole))
-    assert path.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
-    config = json.loads(path.with_suffix(".json").read_text())["config"]
-    assert (config["step"], config["moments"]) == (40, 40)
-    assert run(make(scheme, prior), checkpoint=path).rows == wanted.rows  # nothing is left to do
-
-
-def test_a_slow_training_is_kept_between_its_checks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training_loop, "KEEP_SECONDS", -1.0)
-    whole, parts = make(), make()
-    wanted = run(whole)
-
-    def stop(step: int, total: int | None) -> None:
-        if step == 27:
-            raise KeyboardInterrupt
-
-    path = tmp_path / "parts.safetensors"
-    with pytest.raises(KeyboardInterrupt):
-        run(parts, checkpoint=path, progress=stop)
-    parts = make()
-    found = run(parts, checkpoint=path)
-    assert (found.begin, found.steps) == (20, 40)
-    assert found.rows == wanted.rows
-    assert same(weights(parts), weights(whole))
-
-
-def test_what_is_lost_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loss that is no number must not replace the last good checkpoint."""
-    monkeypatch.setattr(training_loop, "KEEP_SECONDS", -1.0)
-
-    def broken(count: int, generator: torch.Generator) -> Features:
-        x = draw(count, generator)
-        return {k: v * (math.nan if len(seen) >= 15 else 1.0) for k, v in x.items()}
-
-    seen: list[int] = []
-    path = tmp_path / "x.safetensors"
-    with pytest.raises(ArgumentError, match="loss is nan at step 40"):
-        train(
-            make(),
-            broken,
-            means(),
-            SHORT,
-            checkpoint=path,
-            progress=lambda step, _: seen.append(step),
-        )
-    assert json.loads(path.with_suffix(".json").read_text())["config"]["step"] == 10
-
-
-def test_a_checkpoint_of_another_model(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    run(make("joint"), replace(SHORT, steps=2), checkpoint=path)
-    with pytest.raises(ArgumentError, match="is of another model, must hold .* tensors of this"):
-        run(make("separate"), checkpoint=path)
-    torch.manual_seed(1)
-    wider = FeatureCodec(joint(SOURCES, replace(SIZES, channels=5)))
-    wider.start(seeded(0))
-    with pytest.raises(ArgumentError, match="is of another model"):
-        run(wider, checkpoint=path)
-
-
-def test_a_checkpoint_larger_than_weights_may_be_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "x.safetensors"
-    run(make(), replace(SHORT, steps=2), checkpoint=path)
-    monkeypatch.setattr(weights_file, "MAX_BYTES", 100)
-    monkeypatch.setitem(weights_file.load_weights.__kwdefaults__, "max_bytes", 100)
-    log = run(make(), replace(SHORT, steps=3), checkpoint=path)
-    assert (log.begin, log.steps) == (2, 3)
-    monkeypatch.setattr(training_loop, "MAX_CHECKPOINT_BYTES", 100)
-    with pytest.raises(ArgumentError, match="must have at most 100"):
-        run(make(), SHORT, checkpoint=path)
-
-
-def test_a_checkpoint_without_its_json_is_not_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(b"something dear")
-    with pytest.raises(ArgumentError, match=r"x.json does not exist"):
-        run(make(), replace(SHORT, steps=2), checkpoint=path)
-    assert path.read_bytes() == b"something dear"
-    with pytest.raises(ArgumentError, match=r"checkpoint is .*x.bin, must end in .safetensors"):
-        run(make(), replace(SHORT, steps=2), checkpoint=tmp_path / "x.bin")
-
-
-def test_a_checkpoint_for_other_networks_of_equal_sizes(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    run(make(), replace(SHORT, steps=2), checkpoint=path)
-    other = make()
-    first = replace(SOURCES[0], teacher="another")
-    other.config = replace(other.config, sources=(first, SOURCES[1]))
-    with pytest.raises(ArgumentError, match="is for the networks .*'a', ''.*'a', 'another'"):
-        run(other, SHORT, checkpoint=path)
 
 
 # Freezing.
