@@ -124,6 +124,22 @@ def test_left_over_bytes_are_noticed() -> None:
             kind.close()
 
 
+def test_information_left_in_a_state_without_words_is_noticed() -> None:
+    """A stream of few symbols is its state alone: no word tells that something is left."""
+    tables = laplace_tables(SCALES)
+    indices = np.full(3, 50)
+    stream = encode_symbols([(tables, np.array([5, -7, 9]), indices)])
+    assert 0 < len(stream) <= 6
+    one = RansDecoder(stream)
+    one.decode(tables, indices[:2])
+    with pytest.raises(BitstreamError, match=r"ends with state [1-9]\d* and 0 words left"):
+        one.close()
+    lanes = LaneDecoder([b"", stream])
+    lanes.decode(tables, np.array([[0, 0], [50, 50]]), skip=True)
+    with pytest.raises(BitstreamError, match=r"streams \[1\] end with information left"):
+        lanes.close()
+
+
 def test_arguments_are_named() -> None:
     tables = laplace_tables([1.0])
     zeros = np.zeros(3, dtype=np.int64)

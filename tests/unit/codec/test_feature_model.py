@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from foveal._core.weights import load_weights, save_weights
+from foveal.codec import model_file
 from foveal.codec.config import CodecConfig, Head, Source
 from foveal.codec.integer_model import IntegerModel
 from foveal.codec.model import FeatureCodec
+from foveal.codec.model_file import file_tensors, stream_hash
 from foveal.codec.prior.config import KINDS
 from foveal.codec.rates import OFF
 from foveal.codec.schemes import Sizes, conditional, joint, separate
@@ -290,6 +292,36 @@ def test_the_id_depends_on_what_gives_streams_their_meaning() -> None:
     other.load_state_dict(started().state_dict())
     assert other.finalise().model_id != own
     assert started().finalise(features()).model_id != own
+
+
+def test_the_id_depends_on_every_number_that_a_decoder_reads() -> None:
+    model = started("conditional").finalise()
+    own, tensors = model.model_id, file_tensors(model, model.integers)
+    read = [name for name in tensors if name.startswith("int.")]
+    assert len(read) > 20
+    for name in read:
+        value = tensors[name].clone()
+        value.view(-1)[-1] += 1
+        found = tensors | {name: value}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model_file, "file_tensors", lambda *_, found=found: found)
+            assert stream_hash(model, model.integers) != own, name
+    assert stream_hash(model, model.integers) == own
+
+
+def test_side_symbols_are_counted_too() -> None:
+    """Tables of side symbols follow the training images, not the density that they began as."""
+    plain, counted = started().finalise(), started().finalise(features(128))
+    for one, other in zip(plain.integers.layers, counted.integers.layers, strict=True):
+        tables, fitted = one.prior.side_tables, other.prior.side_tables
+        assert tables.sizes.tolist() == fitted.sizes.tolist()
+        assert not np.array_equal(tables.frequencies, fitted.frequencies)
+        x = features(128)
+        layer = next(layer for layer in counted.config.layers if layer.name == other.name)
+        log_gain = counted.integers.log_gains(np.full((128, 2), 40))[0]
+        side, _, _ = counted.symbols(other, counted.latents(layer, x), log_gain)
+        index = np.broadcast_to(other.prior.side_layout(3, 2), side.shape)
+        assert fitted.ideal_bits(side, index) < tables.ideal_bits(side, index)
 
 
 def test_a_head_that_is_added_leaves_id_and_bytes(tmp_path: Path) -> None:
