@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.errors import ArgumentError, ProviderError
@@ -80,6 +80,7 @@ def test_an_estimate_above_is_refused_before_the_first_call() -> None:
         budget.require([ASK] * 3)
 
 
+@settings(deadline=None)
 @given(
     calls=st.integers(0, 6), tokens=st.integers(0, 900), money=st.integers(0, 900),
     used=st.lists(st.tuples(st.integers(0, IN), st.integers(0, 100)), max_size=8),

@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveal.motion.director.chat.extract import NoObjectError, read_object
@@ -25,12 +25,14 @@ OBJECTS = st.dictionaries(st.text("abc", min_size=1, max_size=3), VALUES, max_si
 CHATTER = st.text("ab }\n.,:'`[]", max_size=40)
 
 
+@settings(deadline=None)
 @given(value=OBJECTS, before=CHATTER, after=st.text(max_size=40), indent=st.none() | st.just(2))
 def test_an_object_among_words_is_found(value, before, after, indent) -> None:
     text = before + json.dumps(value, indent=indent) + after
     assert read_object(text) == value
 
 
+@settings(deadline=None)
 @given(value=OBJECTS, before=CHATTER, language=st.sampled_from(["", "json", "JSON "]))
 def test_a_fenced_object_is_found(value, before, language) -> None:
     before = before.replace("`", "")
@@ -38,12 +40,14 @@ def test_a_fenced_object_is_found(value, before, language) -> None:
     assert read_object(text) == value
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=80) | st.text('{}"\\[]:, \n`a1', max_size=80))
 def test_any_text_gives_an_object_or_our_error(text) -> None:
     with contextlib.suppress(NoObjectError):
         assert isinstance(read_object(text), dict)
 
 
+@settings(deadline=None)
 @given(value=OBJECTS.filter(bool), part=st.floats(0, 1))
 def test_no_part_of_a_cut_object_is_taken_for_it(value, part) -> None:
     text = json.dumps({"outer": value, "list": [value]})

@@ -225,6 +225,12 @@ def test_certificates_are_checked_and_can_be_given(certificate) -> None:
         assert not server.asked
         own = model(server, ca_file=certificate / "cert.pem")
         assert own.complete(REQUEST).value == {"dt": 0.5}
+        asked = len(server.asked)
+        server.answers = [(307, "", {"Location": "/elsewhere"})]
+        fails(server, "redirects to /elsewhere .307.", ca_file=certificate / "cert.pem")
+        server.answers = [(503, "busy")]
+        fails(server, "says 'busy'", ca_file=certificate / "cert.pem", retries=0)
+        assert len(server.asked) == asked + 2
         server.url = server.url.replace("localhost", "127.0.0.1")
         fails(server, "its certificate cannot be trusted", ca_file=certificate / "cert.pem")
         fails(server, "check base_url and ca_file", ca_file=certificate / "key.pem")

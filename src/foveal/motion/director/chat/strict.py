@@ -6,6 +6,9 @@ from typing import Any
 
 from foveal.motion.director.chat.schema import Json, limits_in_words
 
+_JSON_TYPES = {str: "string", bool: "boolean", int: "number", float: "number",
+               type(None): "null"}  # fmt: skip
+
 
 def strict_form(schema: Mapping[str, Any]) -> Json | None:
     """Return a schema as strict structured output wants it, or None if it cannot be said so.
@@ -21,6 +24,10 @@ def strict_form(schema: Mapping[str, Any]) -> Json | None:
         return {"anyOf": branches} | _described(schema)
     out: Json = {word: schema[word] for word in ("type", "enum") if word in schema}
     kinds = schema.get("type", [])
+    if not kinds and "enum" in schema:  # strict servers want a type beside an enumeration
+        names = {_JSON_TYPES.get(type(option), "") for option in schema["enum"]} - {""}
+        if names:
+            out["type"] = names.pop() if len(names) == 1 else sorted(names)
     if "array" in kinds:
         items = strict_form(schema.get("items", {"type": "string"}))
         if items is None or "items" not in schema:
