@@ -183,6 +183,15 @@ def test_images_without_layers_take_little_memory(controls: str) -> None:
     assert peak_of(lambda: decode_symbols(wide, payload)) < 48 << 20
 
 
+def test_large_images_are_not_decoded_all_at_once() -> None:
+    """Beside the latents, 8 bytes each, there is room for a few images alone."""
+    source = Source("a", 1, height=32, width=32)
+    sizes = Sizes(channels=32, stride=1, hidden=2, head_hidden=2, blocks=0, prior="factorized")
+    large = FeatureCodec(joint([source], sizes)).finalise()
+    payload = pack(Container(large.model_id, (0,), ((b"",),) * 128, (b"\0",) * 128))
+    assert peak_of(lambda: decode_symbols(large, payload)) < 64 << 20
+
+
 def test_features_of_many_images_take_little_memory() -> None:
     """Gains of all channels and tasks are not held for all images at once."""
     tasks = [Source(name, 2, "vector") for name in "abcdefgh"]

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,8 @@ OTHERS = (
     Source("tokens", 4, kind="tokens", height=6),
     Source("grid", 4, kind="tokens", height=3, width=5),
 )
-NAMES = [f"{kind}-{scheme}" for kind in KINDS for scheme in SCHEMES] + ["forms"]
+NAMES = [f"{kind}-{scheme}" for kind in KINDS for scheme in SCHEMES]
+NAMES += ["forms", "groups"]
 TOLERANCE = 1e-5
 Features = dict[str, Tensor]
 CHILD = """
@@ -76,9 +77,12 @@ def small_model(name: str) -> FeatureCodec:
     torch.manual_seed(NAMES.index(name))
     kind, _, scheme = name.rpartition("-")
     stride = 1 + NAMES.index(name) % 2
-    kind = kind or "factorized"
+    kind = kind or {"forms": "factorized", "groups": "codebook-local"}[name]
     sizes = Sizes(6, stride, 8, 8, 1, kind, side=3, codewords=4, hyper_hidden=5, fine_blocks=stride)
-    config = separate(OTHERS, sizes) if name == "forms" else SCHEMES[scheme](SOURCES, sizes)
+    config = {
+        "forms": lambda: separate(OTHERS, sizes),
+        "groups": lambda: joint(SOURCES, replace(sizes, groups=2)),
+    }.get(name, lambda: SCHEMES[scheme](SOURCES, sizes))()
     model = FeatureCodec(config)
     x = features_of(model, 64)
     model.start(x)
@@ -103,7 +107,7 @@ def payloads_of(model: FeatureCodec) -> dict[str, bytes]:
     out["target"] = encode(model, x, target_bytes=200).payload
     out["lanes"] = encode(model, features_of(model, 101), quality=25).payload
     out["extracted"] = extract(model, out["each"], tasks=tasks[-1:])
-    if model.config.conditional:
+    if model.config.free_order:
         backwards = [layer.name for layer in model.config.layers][::-1]
         out["backwards"] = encode(model, x, order=backwards, quality=each).payload
         out["best"] = encode(model, features_of(model, 3), order="best", quality=35).payload

@@ -16,7 +16,7 @@ from foveal.codec.external import add_task, answer_distance
 from foveal.codec.fit import FitRow, fit
 from foveal.codec.model import FeatureCodec
 from foveal.codec.sources import features_of
-from foveal.codec.stream import decode, decode_symbols, encode
+from foveal.codec.stream import decode, decode_symbols, encode, split
 from foveal.codec.taxonomy import cheapest_order, learn_order, order_costs, subsets
 from foveal.codec.training import TrainOptions
 from foveal.errors import ArgumentError, ShapeError
@@ -261,6 +261,25 @@ def test_more_held_out_pictures_than_one_stream_holds(monkeypatch: pytest.Monkey
     for one, other in zip(*rows, strict=True):
         assert (one.bytes, one.agreement) == (other.bytes, other.agreement)
         assert one.distance["red"] == pytest.approx(other.distance["red"], rel=1e-4)
+
+
+def test_held_out_pictures_judge_and_are_not_trained_on() -> None:
+    options = TrainOptions(steps=3, batch=4)
+    shown, first, second = pictures(12), pictures(8, 1), pictures(8, 2)
+    one, other = (
+        fit({"red": Blobs(0)}, shown + held, sizes=SIZES, options=options, held_out=0.4)
+        for held in (first, second)
+    )
+    assert one.held_out == other.held_out == 8
+    assert one.model.model_id == other.model.model_id
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+    net = Blobs(0)
+    for done, held in ((one, first), (other, second)):
+        x = net.encode(net.preprocess(torch.stack(held))).detach().half().float()
+        for row in done.rows:
+            files = split(encode(done.model, {"red": x}, quality=row.quality).payload)
+            assert row.bytes == sum(map(len, files)) / 8
 
 
 def test_what_has_to_is_moved() -> None:
