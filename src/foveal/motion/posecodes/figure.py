@@ -38,6 +38,7 @@ class Figure:
         self.scene: dict[str, Surface] = {"floor": FLOOR} | dict(scene or {})
         self.scale = clip.skeleton.height / 1.7
         self._points: dict[str, Array] = {}
+        self._low: dict[str, Array] = {}
 
     @property
     def frames(self) -> int:
@@ -118,6 +119,11 @@ class Figure:
 
     def low_points(self, part: str) -> Array:
         """Points (frames, n, 3) on the skin of a part that can touch a level surface."""
+        if part not in self._low:
+            self._low[part] = self._skin(part)
+        return self._low[part]
+
+    def _skin(self, part: str) -> Array:
         side, _, word = part.partition(" ")
         if side in SIDES and word in ("foot", "toes", "heel"):
             soles = self.clip.skeleton.sole_points(

@@ -116,7 +116,7 @@ def gait(figure: Figure, name: str) -> float:
         ArgumentError: no such number.
     """
     pelvis, seconds = figure.point("pelvis"), max(figure.clip.seconds, 1.0 / figure.clip.fps)
-    sine = 2.0 * np.sqrt(2.0)
+    sine = 2.0 * 2.0**0.5
     if name in ("stride", "cadence", "foot lift", "asymmetry", "irregularity", "footfall"):
         return _swing_number(figure, name)
     if name == "speed":
