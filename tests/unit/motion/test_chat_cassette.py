@@ -230,6 +230,18 @@ def test_a_line_that_was_cut_off_is_a_warning_of_every_replay(tmp_path) -> None:
     assert (len(Cassette(path)), Cassette(path).warnings) == (3, ())
 
 
+@pytest.mark.parametrize("left", [0, 1, 20, len(HEADER) - 1, len(HEADER)])
+def test_a_first_line_that_was_cut_off_is_written_anew(tmp_path, left) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(HEADER[:left])
+    cassette = Cassette(path, "record-missing")
+    assert len(cassette) == 0
+    assert bool(cassette.warnings) == (0 < left < len(HEADER))
+    Recorded(Counter(), cassette).complete(ASK)
+    assert path.read_bytes().count(HEADER) == 1
+    assert (len(Cassette(path)), Cassette(path).warnings) == (1, ())
+
+
 @pytest.mark.parametrize(
     ("data", "kind", "problem"),
     [

@@ -168,7 +168,8 @@ def test_one_reask_carries_the_answer_and_the_validators_message() -> None:
         reply = model(server).complete(request())
     assert (reply.reasks, reply.usage.calls) == (1, 2)
     assert (reply.usage.tokens_in, reply.usage.tokens_out) == (22, 14)
-    said, asked = server.asked[1]["messages"][-2:]
+    assert server.asked[1]["messages"][:2] == server.asked[0]["messages"]
+    said, asked = server.asked[1]["messages"][2:]
     assert said == {"role": "assistant", "content": '{"dt": 9}'}
     assert "answer.dt is 9, must be at most 5" in asked["content"]
     assert '"dt" (a number, at most 5)' in asked["content"]
