@@ -22,6 +22,7 @@ def parts(load: Callable[[str], Any], table: Table) -> dict[str, Callable[[], st
         "codec_external": tasks(study.external),
         "codec_transfer": tasks(study.transfer),
         "codec_alone": tasks(study.alone),
+        "codec_orders": lambda: study.orders(load("codec-orders--cpu"), table),
         "codec_devices": lambda: study.devices(load("codec-devices--h200"), table),
         "codec_fuzz": lambda: study.fuzz(load("codec-fuzz--cpu")),
         "codec_card": lambda: study.card(load("codec-lite0--h200"), table),

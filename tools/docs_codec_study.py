@@ -157,6 +157,35 @@ def alone(study: Any, table: Table) -> str:
     )
 
 
+def orders(found: Any, table: Table) -> str:
+    """Write what the order of a conditional stream's layers is worth."""
+    check = found["validation"]
+    by_bytes = sorted(check["orders"], key=lambda row: row["bytes"])
+    names = {"given": "as listed", "learned": "learned on validation", "worst": "the worst there",
+             "best": "the best of each picture"}  # fmt: skip
+    rows = [
+        [
+            str(r["quality"]),
+            names[r["order"]],
+            f"{r['bytes']:.1f}",
+            f"{r['share_of_given']['value']:.3f} ({r['share_of_given']['low']:.3f} to "
+            f"{r['share_of_given']['high']:.3f})",
+        ]
+        for r in found["test"]
+    ]
+    head = ["quality", "order", "bytes", "share of the order as listed"]
+    best = by_bytes[0]
+    return (
+        f"{table(head, rows)}\n\nOn {check['scenes']} validation scenes at quality "
+        f"{check['quality']}, {check['alone_bytes']:.0f} bytes if no layer sees another, "
+        f"{best['bytes']:.0f} in the best of all {len(by_bytes)} orders "
+        f"({', '.join(best['order'])}; {1 - best['bytes'] / check['alone_bytes']:.1%} fewer), "
+        f"{by_bytes[-1]['bytes']:.0f} in the worst, {check['best_of_each_bytes']:.0f} if each "
+        f"picture has its own. {found['test'][0]['scenes']} test scenes; {found['device']}, commit "
+        f"`{found['commit']}`, model {found['model_id']}."
+    )
+
+
 def devices(found: Any, table: Table) -> str:
     """Write how many streams decode otherwise on another device, thread count or version."""
     head = ["decoded on", "threads", "torch", "streams", "mismatches", "ms a stream"]
