@@ -1,5 +1,7 @@
 """What `encode` takes: images, features by name, one tensor; and the loss that it measures."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -227,3 +229,17 @@ def test_images_of_another_range_are_refused(factor: float, shift: float) -> Non
     with pytest.raises(ArgumentError, match=f"within {low:.4g}..{high:.4g}, must be within 0..1"):
         codec.encode(model, x)
     assert codec.encode(model, images() * 1.02 - 0.01).payload, "what bicubic weights overshoot"
+
+
+def test_another_version_of_a_network_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of other weights would be coded without a word, and mean something else."""
+    net = Network(4, "logits")
+    net.sha256 = "b" * 64
+    monkeypatch.setattr(sources, "_load", {"ours/tint": net}.__getitem__)
+    own = replace(MAPS["tint"], sha256="a" * 64)
+    with pytest.raises(
+        ArgumentError, match="network: ours/tint is b{12}, must be a{12}, which the"
+    ):
+        sources.network(own)
+    assert sources.network(replace(own, sha256="b" * 64)) is net
+    assert sources.network(replace(own, sha256="")) is net

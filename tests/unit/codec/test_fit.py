@@ -236,11 +236,17 @@ def test_sizes_are_looked_at_before_the_pictures() -> None:
         fit({"a b": Blobs(0)}, unread(), sizes=SIZES)
 
 
-def test_pictures_that_do_not_fit() -> None:
+def test_pictures_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         ShapeError, match=r"shape \(1, 3, 20, 24\) at 2, must be \(3, height, width"
     ):
         fit({"red": Blobs(0)}, [*pictures(2), pictures(1)[0][None], *pictures(3)], sizes=SIZES)
+    monkeypatch.setattr(sys.modules[fit.__module__], "MAX_BYTES", 5 << 10)
+    with pytest.raises(
+        ArgumentError, match=r"features of 32 pictures take \d+ MiB, must be within"
+    ):
+        fit({"red": Blobs(0)}, pictures(40), sizes=SIZES)
+    monkeypatch.undo()
     uneven = [torch.rand(3, 16, 16 + 2 * i) for i in range(4)]
     with pytest.raises(ShapeError, match=r"\(16, 22\)\], must have one for the network of mix"):
         fit({"mix": Mix()}, uneven, sizes=SIZES)
