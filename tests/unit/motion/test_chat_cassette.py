@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -317,3 +319,33 @@ def test_two_writers_never_mix_their_lines(tmp_path) -> None:
     for thread in threads:
         thread.join()
     assert len(Cassette(path)) == 45
+
+
+_FULL = """
+import resource, sys
+from foveal.errors import ArgumentError
+from foveal.motion.director.chat import CallbackModel, Cassette, Message, Recorded, Request
+path = sys.argv[1]
+schema = {"type": "object"}
+asks = [Request("wave", "a", turn, "d1", "", (Message("?"),), schema, 100) for turn in range(2)]
+chat = Recorded(CallbackModel(lambda *_: {"long": "x" * 2000}), Cassette(path, "record"))
+chat.complete(asks[0])
+size = len(open(path, "rb").read())
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 500, resource.RLIM_INFINITY))
+try:
+    chat.complete(asks[1])
+except ArgumentError as error:
+    print(len(open(path, "rb").read()) - size, len(Cassette(path)), error)
+"""
+
+
+def test_a_line_that_finds_no_room_leaves_nothing_behind(tmp_path) -> None:
+    command = [sys.executable, "-c", _FULL, str(tmp_path / "c.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("0 1 Cassette: path is")
+    assert "must be a file that can be written (only a part was written)" in done.stdout
+
+
+def test_unknown_modes_are_named(tmp_path) -> None:
+    with pytest.raises((ArgumentError, TypeError), match="mode"):
+        Cassette(tmp_path / "c.jsonl", "append")

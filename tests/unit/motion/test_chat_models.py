@@ -2,6 +2,7 @@
 
 import io
 import json
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -161,3 +162,13 @@ def test_a_budget_stops_a_function_before_its_reask() -> None:
 def test_foreign_text_is_shown_on_one_line() -> None:
     assert plain("a\x1b[31mb\n\t c\u202e") == "a [31mb c"
     assert plain("x" * 400) == "x" * 297 + "..."
+
+
+def test_arrays_and_mappings_in_objects_become_json_and_others_are_named() -> None:
+    schema = {"type": "object", "properties": {"at": {"type": "array"}, "more": {"type": "object"}}}
+    answer = MappingProxyType({"at": np.array([1.5, 2.0]), "more": MappingProxyType({"a": 1})})
+    reply = CallbackModel(lambda *_: answer).complete(request(schema=schema))
+    assert reply.value == {"at": [1.5, 2.0], "more": {"a": 1}}
+    with pytest.raises(ProviderError, match="returned list, must return text or a mapping"):
+        CallbackModel(lambda *_: [{"dt": 1}]).complete(request())
+    assert repr(CallbackModel(lambda *_: "", name="mine")) == "CallbackModel(name='mine')"
