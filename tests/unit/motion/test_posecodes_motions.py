@@ -344,7 +344,7 @@ def keys_of(clip):
     rows = [0, 20, min(40, clip.num_frames - 1)]
     return motion.Clip(
         clip.skeleton, clip.fps, clip.root_positions[rows], clip.root_rotations[rows],
-        clip.angles[rows], clip.contacts[rows], [row / clip.fps for row in rows],
+        clip.angles[rows], clip.contacts[rows], np.array(rows) / clip.fps,
     )  # fmt: skip
 
 

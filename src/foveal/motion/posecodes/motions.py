@@ -2,7 +2,7 @@
 
 from foveal.motion.posecodes.context import BARE, Context
 from foveal.motion.posecodes.facts import Fact, Within
-from foveal.motion.posecodes.points import LINES, NORMALS, UPRIGHT
+from foveal.motion.posecodes.points import UPRIGHT
 from foveal.motion.posecodes.subjects import Subject
 from foveal.motion.posecodes.terms import Aim, Hinge, Lean, Shift, Speed, Tilt, Travel, Turn
 from foveal.motion.posecodes.words import (
@@ -89,7 +89,7 @@ def aim(c: Context, subject: Subject) -> Fact | None:
             names = ["chest"]
         if word == "head" and kind == "facing":
             names = ["face"]
-        table = NORMALS if kind == "facing" else LINES
+        table = c.known.normals if kind == "facing" else c.known.lines
         if not set(names) <= set(table):
             raise reader.fail(table, f"{names[0]!r} has no direction for {verb!r}")
         direction = reader.need(*DIRECTION_WORDS)
@@ -114,7 +114,7 @@ def level(c: Context, subject: Subject) -> Fact | None:
     """Read "within 20 degrees of vertical", "30 to 60 degrees from horizontal", "vertical"."""
     reader = c.reader
     names = subject.names()
-    if not set(names) <= set(LINES):
+    if not set(names) <= set(c.known.lines):
         return None
     if line := reader.take(*_LINES, "upright", "level"):
         line = {"upright": "vertical", "level": "horizontal"}.get(line, line)
@@ -130,7 +130,9 @@ def level(c: Context, subject: Subject) -> Fact | None:
         size = c.band("degrees", bare="most")
     if not reader.take("of", "from", "off"):
         return None
-    line = reader.need(*_LINES, "upright")
+    line = reader.take(*_LINES, "upright")
+    if line is None:
+        return None
     line = "vertical" if line == "upright" else line
     return c.each(subject, lambda name: Within(Tilt(name, line), *size))
 

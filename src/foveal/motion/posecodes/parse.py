@@ -157,7 +157,12 @@ def parse(text: str, *, skeleton: Skeleton | None = None, surfaces: Sequence[str
     """
     reader = Reader(text)
     known = vocabulary(humanoid() if skeleton is None else skeleton, tuple(surfaces))
-    fact = _Parser(Context(reader, known)).any_of()
+    try:
+        fact = _Parser(Context(reader, known)).any_of()
+    except ArgumentError as error:
+        if str(error).startswith("parse:"):
+            raise
+        raise ArgumentError(f"parse: text is {text!r}, must be possible: {error}") from error
     if reader.peek():
         raise reader.fail(["and", "or", "at the end", "always", "the end of the text"])
     return fact

@@ -115,6 +115,17 @@ def point_names(skeleton: Skeleton) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*own, *more]))
 
 
+def part_names(skeleton: Skeleton, verb: Literal["facing", "pointing"]) -> tuple[str, ...]:
+    """Names of the parts of a skeleton that face or point somewhere."""
+    has = point_names(skeleton)
+    table = _NORMALS if verb == "facing" else _LINES
+    return tuple(
+        name
+        for name, (start, end) in table.items()
+        if start in has and (not isinstance(end, str) or end in has)
+    )
+
+
 def find_point(skeleton: Skeleton, name: str) -> tuple[int, Array]:
     """Return the body of a point and its place in the body's frame, m.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from foveal.motion.posecodes.points import LINES, NORMALS, SURFACES, point_names
+from foveal.motion.posecodes.points import SURFACES, part_names, point_names
 from foveal.motion.posecodes.words import PART_WORDS, PLURALS, POINT_WORDS, Reader
 from foveal.motion.skeleton import SIDES, Skeleton
 
@@ -40,7 +40,8 @@ class Vocabulary:
         self.surfaces = tuple(dict.fromkeys([*SURFACES, *(s.lower() for s in surfaces)]))
         self.points = frozenset(point_names(skeleton))
         self.hinges = frozenset(name.replace("_", " ") for name in skeleton.hinge_names)
-        self.names = self.points | self.hinges | set(LINES) | set(NORMALS)
+        self.lines, self.normals = part_names(skeleton, "pointing"), part_names(skeleton, "facing")
+        self.names = self.points | self.hinges | set(self.lines) | set(self.normals)
         sided = {n.partition(" ")[2] for n in self.names if n.startswith(SIDES)}
         joints = {n.removesuffix(" flexion") for n in sided if n.endswith(" flexion")}
         # a joint with one hinge may go without the hinge's name
@@ -88,7 +89,11 @@ class Vocabulary:
         return found is not None
 
     def subject(self, reader: Reader) -> Subject | None:
-        """Take a subject, if one stands here: "both hands", "left knee", "either foot"."""
+        """Take a subject, if one stands here: "both hands", "left knee", "either foot".
+
+        Raises:
+            ArgumentError: a side stands here, and nothing that has sides follows.
+        """
         start = reader.i
         joined = "any" if reader.take("either", "one", "any") else "all"
         if joined == "all":
@@ -104,6 +109,8 @@ class Vocabulary:
         elif side := reader.take("left", "right"):
             sides = (side,)
         found = reader.take(*self.words)
+        if found is None and sides:
+            raise reader.fail(sorted(self.sided))
         if found is None:
             reader.i = start
             return None
