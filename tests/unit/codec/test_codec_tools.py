@@ -56,7 +56,7 @@ def test_jobs_with_unknown_words_are_refused(tool: ModuleType) -> None:
     job = tool.Job.of("joint:spatial:scene,normal:2:small:channels=8,frozen=analysis,lr=0.001")
     assert job.tasks == ("scene", "normal")
     assert job.options == {"channels": "8", "frozen": "analysis", "lr": "0.001"}
-    with pytest.raises(SystemExit, match=r"options \['chanels'\], must have"):
-        tool.Job.of("joint:spatial:scene:2:small:chanels=8")
+    with pytest.raises(SystemExit, match=r"options \['width'\], must have"):
+        tool.Job.of("joint:spatial:scene:2:small:width=8")
     with pytest.raises(SystemExit, match="scheme 'both'"):
         tool.Job.of("both:spatial:scene:2")
