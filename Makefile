@@ -15,6 +15,8 @@ WRONG_TYPES := \
   tests/unit/attention/test_attention_layout_convert.py::test_union_of_grouped_heads \
   tests/unit/attention/test_attention_wrong_types.py \
   tests/unit/core/test_core_media.py::test_write_image_checks_its_arguments \
+  tests/unit/motion/test_posecodes_text.py::test_what_is_no_sentence_is_refused \
+  tests/unit/motion/test_posecodes_evaluate.py::test_a_side_that_is_none_is_named \
   tests/unit/codec/test_pixel_ladder.py::test_its_arguments_are_named \
   tests/unit/codec/test_entropy.py::test_bad_scales_are_named \
   tests/unit/codec/test_feature_wrong_types.py \
