@@ -13,6 +13,7 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from foveal import codec
+from foveal.cli.answers import picture_of
 from foveal.cli.app import app
 from foveal.cli.streams import features_of_files
 from foveal.codec.sources import EfficientNetCut
@@ -76,8 +77,21 @@ def test_encode_inspect_extract_decode(folder: Path) -> None:
     assert set(found["images"][0]) == {"normal"}
     features = load_file(folder / "f.safetensors")
     assert features["normal"].shape == (5, 8, 16, 16)
+    wanted = codec.decode(codec.load(folder / "mine.safetensors"), part.read_bytes())
+    assert torch.equal(features["normal"], wanted["normal"])
     with pytest.raises(BitstreamError, match="do not suffice for"):
         foveal("decode", part, "-o", weights, "-o", "tasks=scene")
+
+
+def test_pictures_of_answers_by_hand() -> None:
+    normal = torch.tensor([-1.0, 0.0, 3.0])[:, None, None].expand(3, 2, 2)
+    assert picture_of("normal", normal)[:, 0, 0].tolist() == [0.0, 0.5, 1.0]
+    grey = picture_of("depth", torch.tensor([[[0.25, -1.0]]]))
+    assert grey[:, 0].tolist() == [[0.25, 0.0]] * 3
+    labels = torch.eye(4).reshape(4, 2, 2)
+    colors = picture_of("segmentation", labels).flatten(1).T
+    assert len({tuple(color) for color in colors.tolist()}) == 4
+    assert bool(((colors >= 0) & (colors <= 1)).all())
 
 
 def test_a_target_is_kept_by_each_picture(folder: Path) -> None:

@@ -13,6 +13,7 @@ from foveal.codec.entropy import (
     encode_symbols,
     laplace_tables,
 )
+from foveal.codec.entropy.rans import finish
 from foveal.errors import ArgumentError, BitstreamError
 
 SCALES = 0.05 * (20 / 0.05) ** (np.arange(64) / 63)
@@ -138,6 +139,33 @@ def test_information_left_in_a_state_without_words_is_noticed() -> None:
     lanes.decode(tables, np.array([[0, 0], [50, 50]]), skip=True)
     with pytest.raises(BitstreamError, match=r"streams \[1\] end with information left"):
         lanes.close()
+
+
+def test_an_escape_ends_after_24_zeros() -> None:
+    """Else a hostile stream could ask for numbers of any size."""
+    tables = laplace_tables([1.0])
+    starts, freqs, _, escape = tables.lists[0]
+    half = 1 << 15
+    for zeros in (24, 25, 40):
+        steps = [(starts[escape], freqs[escape])] + [(0, half)] * zeros + [(half, half)]
+        steps += [(0, half)] * zeros
+        state, words = 0, list[int]()
+        for start, freq in reversed(steps):
+            if state >= freq << 32:
+                words.append(state & 0xFFFF)
+                state >>= 16
+            state = (state // freq << 16) + start + state % freq
+        stream = finish(state, np.array(words, dtype=np.uint16))
+        one, lanes = RansDecoder(stream), LaneDecoder([stream])
+        index = np.zeros((1, 1), dtype=np.int64)
+        for decoder, shape in ((one, (1,)), (lanes, (1, 1))):
+            if zeros == 24:
+                found = decoder.decode(tables, index.reshape(shape))
+                assert found.item() == tables.lows[0] - (1 << 24) // 2
+                decoder.close()
+            else:
+                with pytest.raises(BitstreamError, match="more than 24 bits, must have fewer"):
+                    decoder.decode(tables, index.reshape(shape))
 
 
 def test_arguments_are_named() -> None:

@@ -394,6 +394,27 @@ def test_a_context_of_another_width_is_refused(tmp_path: Path) -> None:
         load(path)
 
 
+def test_training_leaves_out_what_is_not_sent() -> None:
+    """Latents of table 0 are 0 in training as in decoding, though they would round to more."""
+    model, x = started("separate", "factorized"), features(48)
+    with torch.no_grad():
+        for name in ("a", "b"):
+            model.layer(name).prior.base.sub_(3 * torch.rand_like(model.layer(name).prior.base))
+    model.finalise(x)
+    lost = 0
+    for layer, part in zip(model.config.layers, model.integers.layers, strict=True):
+        latent, gain = model.latents(layer, x), model.integers.log_gains(np.full((48, 2), 40))[0]
+        index = model.symbols(part, latent, gain)[2].reshape(latent.shape)
+        lost += int(((index == 0) & (latent.abs() > 1).numpy()).sum())
+    assert lost > 20
+    decoded = decode(model, encode(model, x, quality=40).payload)
+    with torch.no_grad():
+        out = model(x, torch.full((48, 2), 40.0), hard=True)
+    for task, wanted in decoded.items():
+        near = (out.features[task] - wanted).abs().flatten(1).amax(1) < 1e-3
+        assert near.float().mean() > 0.9, task
+
+
 def test_symbols_lie_within_the_coders_range() -> None:
     model = started().finalise()
     layer, integers = model.config.layers[0], model.integers.layers[0]

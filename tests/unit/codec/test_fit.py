@@ -245,7 +245,7 @@ def test_pictures_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         ArgumentError, match=r"features of 32 pictures take \d+ MiB, must be within"
     ):
-        fit({"red": Blobs(0)}, pictures(40), sizes=SIZES)
+        fit({"red": Blobs(0)}, pictures(40), sizes=SIZES, options=TrainOptions(steps=1, batch=2))
     monkeypatch.undo()
     uneven = [torch.rand(3, 16, 16 + 2 * i) for i in range(4)]
     with pytest.raises(ShapeError, match=r"\(16, 22\)\], must have one for the network of mix"):
