@@ -10,6 +10,8 @@ import torch
 from jaxtyping import TypeCheckError
 
 from foveal.codec.config import CodecConfig, Head, Layer, Source
+from foveal.codec.external import add_task
+from foveal.codec.fit import fit
 from foveal.codec.model import FeatureCodec
 from foveal.codec.rates import Wish
 from foveal.codec.schemes import Sizes, separate
@@ -81,5 +83,10 @@ def test_a_stream_is_not_its_payload() -> None:
     model = FeatureCodec(PLAIN).finalise()
     stream = encode(model, {"a": torch.zeros(1, 3, 8, 6)})
     refused("payload is a Stream, must be bytes; give stream.payload", decode, model, stream)
-    for view in (bytearray(stream.payload), memoryview(stream.payload)):
-        assert torch.equal(decode(model, view)["a"], decode(model, stream.payload)["a"])
+
+
+def test_what_is_no_network() -> None:
+    model, images = FeatureCodec(PLAIN).finalise(), torch.rand(4, 3, 8, 8)
+    message = "add_task: teacher is a Identity, must have methods encode and decode; wrap it"
+    refused(message, add_task, model, "new", torch.nn.Identity(), images)
+    refused("fit: network of a is a Identity, must have", fit, {"a": torch.nn.Identity()}, [images])
