@@ -62,13 +62,13 @@ def save_weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any])
 
 
 def load_weights(
-    path: Path, *, max_bytes: int = MAX_BYTES
+    path: Path, *, max_bytes: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read what `save_weights` wrote, after its size and SHA-256 were checked.
 
     Args:
         path: The .safetensors file.
-        max_bytes: Largest file of tensors to read.
+        max_bytes: Largest file of tensors to read. Default: 64 MiB.
 
     Returns: the config and the tensors (fp16 is widened to fp32).
 
@@ -80,7 +80,8 @@ def load_weights(
 
     path = read_input(path, what="weights")
     sidecar = read_input(path.with_suffix(".json"), what="weights config")
-    for file, most in ((path, max_bytes), (sidecar, MAX_CONFIG_BYTES)):
+    limit = MAX_BYTES if max_bytes is None else max_bytes
+    for file, most in ((path, limit), (sidecar, MAX_CONFIG_BYTES)):
         if file.stat().st_size > most:
             raise ArgumentError(
                 f"weights: {file} has {file.stat().st_size} bytes, must have at most {most}; give "

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from foveal._core import weights
 from foveal._core.weights import load_weights, save_weights
 from foveal.codec import model_file
 from foveal.codec.config import CodecConfig, Head, Source
@@ -378,7 +379,9 @@ def test_a_model_larger_than_other_weights_may_be_is_read(
     path = tmp_path / "model.safetensors"
     model = started().finalise()
     model.save(path)
-    monkeypatch.setitem(load_weights.__kwdefaults__, "max_bytes", 100)
+    monkeypatch.setattr(weights, "MAX_BYTES", 100)
+    with pytest.raises(ArgumentError, match="must have at most 100"):
+        load_weights(path)
     assert load(path).model_id == model.model_id
 
 
