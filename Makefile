@@ -21,6 +21,7 @@ WRONG_TYPES := \
   tests/unit/codec/test_entropy.py::test_bad_scales_are_named \
   tests/unit/codec/test_feature_wrong_types.py \
   tests/unit/codec/test_fit.py::test_bad_arguments_are_named \
+  tests/unit/codec/test_fit.py::test_pictures_that_do_not_fit \
   tests/unit/codec/test_entropy.py::test_arguments_are_named \
   tests/unit/lowlight/test_lowlight_curve.py::test_strength_and_errors \
   tests/unit/lowlight/test_lowlight_curve_paths.py::test_arguments_are_named \
