@@ -7,7 +7,7 @@ compared in steps (`STEPS`), and a result is told in the unit of the leaf that d
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -165,8 +165,7 @@ class _Evaluator:
                 f"evaluate: neutral is None, must be a clip to judge {to_text(fact)!r}; pass the "
                 "same action without its style"
             )
-        assert isinstance(measure, WholeMeasure)
-        base, _ = whole_value(self.neutral, measure, self.keys)
+        base, _ = whole_value(self.neutral, cast(WholeMeasure, measure), self.keys)
         # both figures at the size of the clip's
         if measure.unit in ("m", "m/s"):
             base *= self.figure.scale / self.neutral.scale
