@@ -1,11 +1,14 @@
 """What encoding and decoding take, checked."""
 
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from foveal.codec.config import Layer
+from foveal.codec.config import Head, Layer
 from foveal.codec.model import FeatureCodec
 from foveal.errors import ArgumentError, ShapeError
 
@@ -37,6 +40,51 @@ def asking_tasks(model: FeatureCodec, wanted: Sequence[str]) -> list[tuple[str, 
         for task in layer.tasks:
             out.append((*([task] if task in wanted else []), *guests))
     return out
+
+
+def pairs_read(model: FeatureCodec, head: Head) -> list[list[int]]:
+    """Return, of each layer that a head cannot do without, the pairs of which one must be on.
+
+    That is the task's own pair; of a task that has none, as one added later, any of the layer's.
+    """
+    out: list[list[int]] = []
+    pairs = model.pairs
+    for name in head.layers:
+        every = [i for i, (layer, _) in enumerate(pairs) if layer == name]
+        out.append([i for i in every if pairs[i][1] == head.name] or every)
+    return out
+
+
+def check_device(where: str, device: str | torch.device) -> torch.device:
+    """Return a device that this torch can use.
+
+    Raises:
+        ArgumentError: there is no such device here.
+    """
+    try:
+        place = torch.device(device)
+        torch.zeros((), device=place)
+    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ArgumentError(
+            f"{where}: device is {str(device)!r}, which this torch cannot use ({reason}); take "
+            "'cpu'"
+        ) from error
+    return place
+
+
+def check_bytes(item: str, value: Any, mend: str) -> None:
+    """Check a number of bytes, which need not be whole.
+
+    Raises:
+        ArgumentError: it is no number, or not positive and finite.
+    """
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0 < float(value) < math.inf:
+        kind = "" if number else "a number, "
+        raise ArgumentError(
+            f"encode: {item} is {value!r}, must be {kind}positive and finite; {mend}"
+        )
 
 
 def check_tasks(model: FeatureCodec, tasks: Sequence[str] | None, where: str) -> tuple[str, ...]:

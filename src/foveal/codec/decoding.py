@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveal.codec.arguments import check_tasks
+from foveal.codec.arguments import check_tasks, pairs_read
 from foveal.codec.container import Container, unpack
 from foveal.codec.integer_model import Ints
 from foveal.codec.model import FeatureCodec
@@ -93,6 +93,25 @@ def open_payload(model: FeatureCodec, payload: bytes, max_symbols: int) -> Conta
     return container
 
 
+def tasks_sent(model: FeatureCodec, container: Container) -> tuple[str, ...]:
+    """Return the tasks that a container of the model has in all its images.
+
+    Their layers are there, and the control bytes switch them on: see `arguments.pairs_read`.
+
+    Raises:
+        BitstreamError: a control byte is out of range.
+    """
+    names = [layer.name for layer in model.config.layers]
+    there = {names[i] for i in container.layers if i < len(names)}
+    on = model.integers.controls(container.controls)[1] >= 0
+    return tuple(
+        head.name
+        for head in model.config.heads
+        if set(head.layers) <= there
+        and all(bool(on[:, pairs].any(axis=1).all()) for pairs in pairs_read(model, head))
+    )
+
+
 @torch.no_grad()
 def decode(
     model: FeatureCodec,
@@ -106,7 +125,7 @@ def decode(
     Args:
         model: The codec that wrote the payload, or one with more heads.
         payload: Any bytes.
-        tasks: Tasks to decode. Default: all whose layers are there.
+        tasks: Tasks to decode. Default: all that were sent with every image.
         max_symbols: Most latents to accept.
 
     Returns: Features of each task, fp32, on the model's device. The integers behind them are
@@ -114,23 +133,27 @@ def decode(
 
     Raises:
         ArgumentError: the model is not finalised, or has no such task.
-        BitstreamError: the payload is damaged, too large, of another model, or lacks a layer that
-            a wanted task needs.
+        BitstreamError: the payload is damaged, too large, of another model, or lacks a wanted
+            task: one of its layers is not there, or the task is off in an image.
     """
     container = open_payload(model, payload, max_symbols)
     names = [layer.name for layer in model.config.layers]
     there = {name for number, name in enumerate(names) if number in container.layers}
     heads = [head for head in model.config.heads if set(head.layers) <= there]
-    if tasks is None:
-        wanted = tuple(head.name for head in heads)
-    else:
-        wanted = check_tasks(model, tasks, "decode")
-        lacking = [task for task in wanted if task not in {head.name for head in heads}]
-        if lacking:
-            raise BitstreamError(
-                f"decode: payload has layers {sorted(there)}, which do not suffice for "
-                f"{lacking}; send those tasks or name others"
-            )
+    sent = tasks_sent(model, container)
+    wanted = sent if tasks is None else check_tasks(model, tasks, "decode")
+    lacking = [task for task in wanted if task not in {head.name for head in heads}]
+    if lacking:
+        raise BitstreamError(
+            f"decode: payload has layers {sorted(there)}, which do not suffice for "
+            f"{lacking}; send those tasks or name others"
+        )
+    off = [task for task in wanted if task not in sent]
+    if off:
+        raise BitstreamError(
+            f"decode: tasks is {list(wanted)}, but {off} were not sent with every image, must be "
+            f"some of {list(sent)}; send those tasks or name others"
+        )
     read = {n for h in heads if h.name in wanted for n in h.layers + h.optional if n in there}
     numbers = [names.index(name) for name in names if name in read]
     container = container.keep(model.integers.with_parents(container, numbers))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from foveal.codec.arguments import (
     asking_tasks,
+    check_bytes,
     check_features,
     check_tasks,
     needed_sources,
@@ -231,10 +232,8 @@ def encode(
             `target_bytes` is too small (says what would do).
         ShapeError: images or features have a wrong shape.
     """
-    if full_bytes is not None and not full_bytes > 0:
-        raise ArgumentError(
-            f"encode: full_bytes is {full_bytes}, must be positive; leave it out if not measured"
-        )
+    if full_bytes is not None:
+        check_bytes("full_bytes", full_bytes, "leave it out if not measured")
     wanted = check_asked(model, tasks, quality, target_bytes, order)
     needed = needed_sources(model, wanted)
     answers = answers_of(model, wanted, head, measure)
@@ -326,10 +325,8 @@ def check_asked(
             f"encode: quality is {quality} and target_bytes {target_bytes}, only one can be met; "
             "leave one out"
         )
-    if target_bytes is not None and not target_bytes > 0:
-        raise ArgumentError(
-            f"encode: target_bytes is {target_bytes}, must be positive; give quality instead"
-        )
+    if target_bytes is not None:
+        check_bytes("target_bytes", target_bytes, "give quality instead")
     if isinstance(quality, Mapping):
         unknown = [task for task in quality if task not in model.config.tasks]
         if unknown:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foveal.codec import schemes
+from foveal.codec.arguments import check_device
 from foveal.codec.config import Source
 from foveal.codec.encoding import encode
 from foveal.codec.external import Network, answer_distance, check_network, source_of
@@ -179,7 +180,7 @@ def fit(
     for name, network in networks.items():
         check_network(f"fit: network of {name}", network)
     SCHEMES[scheme]([Source(name, 1) for name in networks], sizes or schemes.Sizes())  # its errors
-    place = _device(device)
+    place = check_device("fit", device)
     for network in networks.values():
         placed(network, place, freeze=True)
     features = collect(networks, images, place)
@@ -208,17 +209,6 @@ def fit(
         return Fit(model, log)
     judged = {name: value[count - kept :] for name, value in features.items()}
     return Fit(model, log, judge(model, networks, objectives, judged), kept)
-
-
-def _device(name: str | torch.device) -> torch.device:
-    try:
-        place = torch.device(name)
-        torch.zeros((), device=place)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ArgumentError(
-            f"fit: device is {str(name)!r}, which this torch cannot use ({error}); take 'cpu'"
-        ) from error
-    return place
 
 
 def _objective(

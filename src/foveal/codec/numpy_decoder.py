@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from foveal._core.files import atomic_write
-from foveal.codec.arguments import check_tasks
+from foveal.codec.arguments import check_tasks, pairs_read
 from foveal.codec.config import Head, Layer
 from foveal.codec.model import FeatureCodec
 from foveal.codec.model_file import file_tensors
+from foveal.errors import ArgumentError
 
 HERE = Path(__file__).parent
 MARK = "# ---- exported from here ----\n"
@@ -34,12 +35,16 @@ def export_numpy_decoder(
 
     Args:
         model: A finalised codec.
-        path: Where to write; ends in .py.
+        path: Where to write; must end in .py, so that it can be imported.
         tasks: Heads to put in. Default: all. `()` gives a small file that decodes integers alone.
 
     Raises:
-        ArgumentError: the model is not finalised, or has no such task.
+        ArgumentError: the model is not finalised or has no such task, or `path` ends otherwise.
     """
+    if Path(path).suffix != ".py":
+        raise ArgumentError(
+            f"export_numpy_decoder: path is {str(path)!r}, must end in .py; choose another name"
+        )
     _ = model.integers
     wanted = () if tasks is not None and len(tasks) == 0 else check_tasks(model, tasks, "export")
     text = (HERE / "numpy_template.py").read_text()
@@ -111,6 +116,7 @@ def _head(model: FeatureCodec, head: Head) -> dict[str, Any]:
         "name": head.name,
         "layers": [names.index(name) for name in head.layers],
         "optional": [names.index(name) for name in head.optional],
+        "pairs": pairs_read(model, head),
         "blocks": head.blocks,
         "fine_blocks": head.fine_blocks,
         "kind": source.kind,

@@ -14,6 +14,7 @@ from foveal.codec.numpy_template import (
     MAX_SYMBOLS,
     SILENT,
     BitstreamError,
+    Container,
     Floats,
     Model,
     decode,
@@ -64,12 +65,22 @@ def synthesise(model: Model, head: dict[str, Any], y: Floats, size: tuple[int, i
     return np.maximum(x, np.float32(0)) if head["nonnegative"] else x
 
 
+def tasks_sent(model: Model, container: Container) -> list[str]:
+    """Return the tasks whose layers are there and which are on in every image."""
+    heads = {h["name"]: h for h in model.spec["heads"]}
+    ready = {t: h for t, h in heads.items() if set(h["layers"]) <= set(container.layers)}
+    for _, qualities in read_controls(model, container):
+        on = {i for i, value in enumerate(v for part in qualities for v in part) if value >= 0}
+        ready = {t: h for t, h in ready.items() if all(on.intersection(p) for p in h["pairs"])}
+    return list(ready)
+
+
 def features(
     payload: bytes, tasks: list[str] | None = None, *, max_symbols: int = MAX_SYMBOLS
 ) -> dict[str, Floats]:
-    """Return the features of each task, fp32 [images, ...]: of all whose layers are there.
+    """Return the features of each task, fp32 [images, ...]: of all sent with every image.
 
-    Raises BitstreamError like `decode`, and where the layers of a named task are not there.
+    Raises BitstreamError like `decode`, and where a named task was not sent.
     """
     model = load()
     heads = {head["name"]: head for head in model.spec["heads"]}
@@ -77,10 +88,10 @@ def features(
     if unknown:
         raise ValueError(f"features: tasks {unknown} are not among {list(heads)}")
     container = open_payload(model, payload, max_symbols)
-    ready = [t for t, h in heads.items() if set(h["layers"]) <= set(container.layers)]
+    ready = tasks_sent(model, container)
     lacking = [task for task in tasks or [] if task not in ready]
     if lacking:
-        raise BitstreamError(f"features: the payload has no layers for {lacking}")
+        raise BitstreamError(f"features: the payload does not send {lacking}, only {ready}")
     out: dict[str, list[Floats]] = {task: [] for task in (ready if tasks is None else tasks)}
     for (_, qualities), known in zip(
         read_controls(model, container), decode_images(model, container), strict=True

@@ -8,9 +8,15 @@ from typing import Any
 import torch
 
 from foveal._core.weights import packaged
-from foveal.codec.arguments import check_tasks, wanted_layers
+from foveal.codec.arguments import check_device, check_tasks, wanted_layers
 from foveal.codec.container import pack, parse, unpack
-from foveal.codec.decoding import MAX_SYMBOLS, decode, decode_symbols, open_payload
+from foveal.codec.decoding import (
+    MAX_SYMBOLS,
+    decode,
+    decode_symbols,
+    open_payload,
+    tasks_sent,
+)
 from foveal.codec.encoding import Stream, encode
 from foveal.codec.model import FeatureCodec
 from foveal.codec.rates import Wish, control_bytes
@@ -28,12 +34,13 @@ def load(
     Returns: The model, in evaluation mode.
 
     Raises:
-        ArgumentError: there is no such codec, or the file is damaged.
+        ArgumentError: there is no such codec or device, or the file is damaged.
     """
+    place = check_device("load", device)
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
         path = packaged(str(name_or_path), prefix="codec-")
-    return FeatureCodec.load(path).to(device)
+    return FeatureCodec.load(path).to(place)
 
 
 def extract(model: FeatureCodec, payload: bytes, *, tasks: Sequence[str]) -> bytes:
@@ -75,20 +82,25 @@ def inspect(payload: bytes, model: FeatureCodec | None = None) -> dict[str, Any]
 
     Args:
         payload: Any bytes.
-        model: Gives names to the layers.
+        model: Gives names to the layers, if the payload is of this model.
 
     Returns: `model_id` (hex), `images`, `size`, `layers` (numbers, or names with a model),
     `total_bytes`, bytes of `header`, `controls`, `index`, `checksum` and `streams`,
-    `layer_bytes` (per layer, all images) and `image_bytes` (per image, streams alone).
+    `layer_bytes` (per layer, all images) and `image_bytes` (per image, streams alone). With a
+    model also `tasks`, those sent with every image, and `not_sent`, the others.
 
     Raises:
         BitstreamError: the payload is damaged.
     """
     container, sections = parse(payload)
     names: list[Any] = list(container.layers)
+    more: dict[str, Any] = {}
     if model is not None and container.model_id == model.model_id:
         known = [layer.name for layer in model.config.layers]
         names = [known[i] if i < len(known) else i for i in container.layers]
+        sent = tasks_sent(model, container)
+        rest = [task for task in model.config.tasks if task not in sent]
+        more = {"tasks": list(sent), "not_sent": rest}
     return {
         "model_id": container.model_id.hex(),
         "images": len(container.streams),
@@ -104,6 +116,7 @@ def inspect(payload: bytes, model: FeatureCodec | None = None) -> dict[str, Any]
             sum(len(row[i]) for row in container.streams) for i in range(len(container.layers))
         ],
         "image_bytes": [sum(map(len, row)) for row in container.streams],
+        **more,
     }
 
 

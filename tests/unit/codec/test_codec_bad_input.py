@@ -197,7 +197,7 @@ def test_features_of_many_images_take_little_memory() -> None:
     tasks = [Source(name, 2, "vector") for name in "abcdefgh"]
     sizes = Sizes(channels=64, stride=1, hidden=2, head_hidden=2, blocks=0, prior="factorized")
     narrow = FeatureCodec(joint(tasks, sizes)).finalise()
-    payload = pack(Container(narrow.model_id, (0,), ((b"",),) * 20000, (b"\0",) * 20000))
+    payload = pack(Container(narrow.model_id, (0,), ((b"",),) * 20000, (b"\1",) * 20000))
     assert peak_of(lambda: decode(narrow, payload, tasks=["a"])) < 48 << 20
 
 

@@ -285,9 +285,9 @@ def test_targets_of_an_order(ordered: FeatureCodec) -> None:
             )
 
 
-@pytest.mark.parametrize("target", [0, -3, float("nan")])
+@pytest.mark.parametrize("target", [0, -3, float("nan"), float("inf")])
 def test_targets_that_are_none(model: FeatureCodec, target: float) -> None:
-    with pytest.raises(ArgumentError, match=f"target_bytes is {target}, must be positive"):
+    with pytest.raises(ArgumentError, match=f"target_bytes is {target}, must be positive and"):
         encode(model, features(), target_bytes=target)
 
 

@@ -15,7 +15,7 @@ from foveal.codec.fit import fit
 from foveal.codec.model import FeatureCodec
 from foveal.codec.rates import Wish
 from foveal.codec.schemes import Sizes, separate
-from foveal.codec.stream import decode, encode, extract, inspect, split
+from foveal.codec.stream import decode, encode, extract, inspect, load, split
 from foveal.errors import ArgumentError
 
 A = Source("a", 3, height=8, width=6)
@@ -57,6 +57,19 @@ def test_qualities(quality: object) -> None:
     message = f"is {quality!r}, must be an integer in 0..63; clip it, or leave the task out"
     refused(f"encode: quality {message}", Wish.of, [("a",)], quality)
     refused(f"encode: quality of a {message}", Wish.of, [("a",)], {"a": quality})
+
+
+@pytest.mark.parametrize("value", ["300", True, (300,)])
+def test_sizes_in_bytes(value: object) -> None:
+    model, x = FeatureCodec(PLAIN).finalise(), {"a": torch.zeros(1, 3, 8, 6)}
+    message = f"bytes is {value!r}, must be a number, positive and finite; "
+    refused(f"encode: target_{message}give quality", encode, model, x, target_bytes=value)
+    refused(f"encode: full_{message}leave it out", encode, model, x, full_bytes=value)
+
+
+@pytest.mark.parametrize("device", [None, 1.5])
+def test_what_is_no_device(device: object) -> None:
+    refused(f"load: device is '{device}', which this torch cannot use", load, device=device)
 
 
 def test_arrays_are_not_tensors() -> None:
