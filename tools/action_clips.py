@@ -28,7 +28,8 @@ FPS = 30
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SPLITS = {"train": 1, "val": 2, "test": 3}
 _PARTS = {
-    "head": 0, "neck": 0, "forearm": 0, "hand": 0, "chest": 1, "spine": 1, "upper_arm": 1,
+    "head": 0, "neck": 0, "forearm": 0, "hand": 0, "fingers": 0, "chest": 1, "spine": 1,
+    "clavicle": 1, "upper_arm": 1,
     "pelvis": 2, "thigh": 2, "shin": 2, "foot": 3, "toes": 3,
 }  # fmt: skip
 AZIMUTHS = {

@@ -184,7 +184,8 @@ def capsule_frame(start: tuple[float, ...], end: tuple[float, ...]) -> tuple[Arr
 def _shape(shape: Any) -> dict[str, Any]:
     center = [round(float(v), 4) for v in shape.center]
     if shape.kind == "box":
-        turn, size = [1.0, 0.0, 0.0, 0.0], [round(float(v), 4) for v in shape.end]
+        turn = [round(float(v), 5) for v in shape.turn]
+        size = [round(float(v), 4) for v in shape.end]
     else:
         q, half = capsule_frame(shape.start, shape.end)
         turn = [round(float(v), 5) for v in q]

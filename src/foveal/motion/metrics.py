@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from foveal.motion import rotations as rot
 from foveal.motion.clip import Clip
 from foveal.motion.predicates import check_predicates
 from foveal.motion.rotations import Array
@@ -36,19 +37,19 @@ def mean_jerk(clip: Clip) -> float:
 
 def ground_penetration(clip: Clip) -> float:
     """Largest depth of a solid's surface or sole below the floor, m."""
-    lowest = np.inf
+    lowest, bare = np.inf, set[int]()
     for side in SIDES:
         points = clip.skeleton.sole_points(clip.positions, clip.world_rotations, side)
-        lowest = min(lowest, float(points[..., 2].min()))
-    from foveal.motion import rotations as rot
-
+        lowest = min(lowest, float(points[..., 2].min(initial=np.inf)))
+        bare |= {body for body, _ in clip.skeleton.soles[side]}
     for shape in clip.skeleton.shapes:
-        if shape.kind == "capsule":
-            for end in (shape.start, shape.end):
-                point = clip.positions[:, shape.body] + rot.rotate(
-                    clip.world_rotations[:, shape.body], np.array(end)
-                )
-                lowest = min(lowest, float(point[:, 2].min()) - shape.radius)
+        if shape.body in bare:  # the soles stand for these
+            continue
+        for corner in shape.corners:
+            point = clip.positions[:, shape.body] + rot.rotate(
+                clip.world_rotations[:, shape.body], corner
+            )
+            lowest = min(lowest, float(point[:, 2].min()) - shape.radius)
     return max(0.0, -lowest)
 
 

@@ -10,12 +10,18 @@ import numpy as np
 
 from foveal.motion import rotations as rot
 from foveal.motion.clip import Clip
+from foveal.motion.posecodes.points import find_point
 from foveal.motion.rotations import Array
 from foveal.motion.skeleton import SIDES, Side
 
 
 def _at(clip: Clip, name: str) -> Array:
     return clip.positions[:, clip.skeleton.body(name)]
+
+
+def _point(clip: Clip, name: str) -> Array:
+    body, local = find_point(clip.skeleton, name)
+    return clip.positions[:, body] + rot.rotate(clip.world_rotations[:, body], local)
 
 
 def _axis(clip: Clip, name: str, axis: int) -> Array:
@@ -42,7 +48,7 @@ def upright(clip: Clip, side: Side) -> bool:
 
 def hand_above_head(clip: Clip, side: Side) -> bool:
     """The wrist of that side is above the head's centre, and moves sideways while it is."""
-    head = _at(clip, "head") + 0.075 * _height_scale(clip) * _axis(clip, "head", 2)
+    head = _point(clip, "head")
     hand = _at(clip, f"{side}_hand")
     up = hand[:, 2] > head[:, 2]
     return bool(up.any() and np.ptp(hand[up, 1]) > 0.08 * _height_scale(clip))
@@ -51,7 +57,7 @@ def hand_above_head(clip: Clip, side: Side) -> bool:
 def both_hands_above_head(clip: Clip, side: Side) -> bool:
     """Both wrists are above the head's centre at once."""
     del side
-    head = _at(clip, "head")[:, 2] + 0.075 * _height_scale(clip)
+    head = _point(clip, "head")[:, 2]
     return bool(
         ((_at(clip, "left_hand")[:, 2] > head) & (_at(clip, "right_hand")[:, 2] > head)).any()
     )
@@ -107,7 +113,7 @@ def foot_kicked(clip: Clip, side: Side) -> bool:
 def hands_punched(clip: Clip, side: Side) -> bool:
     """Each wrist is once 0.38 m ahead of the chest at shoulder height (within 0.25 m)."""
     del side
-    k, chest = _height_scale(clip), _at(clip, "chest") + np.array([0.0, 0.0, 0.2])
+    k, chest = _height_scale(clip), _at(clip, "chest") + np.array([0.0, 0.0, 0.13])
     reached = []
     for s in SIDES:
         gap = _at(clip, f"{s}_hand") - chest
@@ -131,12 +137,8 @@ def trunk_leaned(clip: Clip, side: Side) -> bool:
 
 def hand_at_mouth(clip: Clip, side: Side) -> bool:
     """The palm of that side comes within 0.2 m of the mouth."""
-    k = _height_scale(clip)
-    palm = _at(clip, f"{side}_hand") - 0.085 * k * _axis(clip, f"{side}_hand", 2)
-    mouth = (
-        _at(clip, "head") + 0.11 * k * _axis(clip, "head", 0) + 0.04 * k * _axis(clip, "head", 2)
-    )
-    return bool(np.linalg.norm(palm - mouth, axis=1).min() < 0.2 * k)
+    gap = np.linalg.norm(_point(clip, f"{side} hand") - _point(clip, "mouth"), axis=1)
+    return bool(gap.min() < 0.2 * _height_scale(clip))
 
 
 PREDICATES: dict[str, Callable[[Clip, Side], bool]] = {

@@ -63,7 +63,7 @@ def world_shapes(clip: Clip, *, every: int = 1) -> WorldShapes:
     local, sizes = np.zeros((len(shapes), 4)), np.zeros((len(shapes), 3))
     for i, shape in enumerate(shapes):
         if shape.kind == "box":
-            local[i, 0], sizes[i] = 1.0, shape.end
+            local[i], sizes[i] = shape.turn, shape.end
         else:
             local[i], half = capsule_frame(shape.start, shape.end)
             sizes[i] = shape.radius, shape.radius, half

@@ -1,11 +1,14 @@
-"""The humanoid: bodies, hinges, limits, masses, shapes and forward kinematics.
+"""The figure as a tree of bodies: hinges, limits, masses, shapes and forward kinematics.
 
-One table drives everything: the physics model (`foveal.motion.body`), the NumPy kinematics here,
-the exporters and the player. World axes: x forward, y the figure's left, z up; metres, kilograms,
-radians. In the zero pose the figure stands with its arms hanging. Left and right hinges have
-mirrored axes, so equal values on both sides make a symmetric pose.
+One table (`foveal.motion.anatomy`) drives everything: the physics model (`foveal.motion.body`), the
+NumPy kinematics here, the exporters and the player. World axes: x forward, y the figure's left, z
+up; metres, kilograms, radians. In the zero pose all body frames are parallel to the world's and
+the figure stands; our own has its arms hanging. Left and right hinges have mirrored axes, so equal
+values on both sides make a symmetric pose.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -13,60 +16,14 @@ from typing import Literal
 import numpy as np
 
 from foveal.errors import ArgumentError
+from foveal.motion import anatomy
 from foveal.motion import rotations as rot
+from foveal.motion.anatomy import HAND_SHAPES, HandShape
 from foveal.motion.rotations import Array
 
 Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("left", "right")
-
-_DEG = np.pi / 180.0
-# name, parent, offset from the parent (m at 1.7 m height), mass share (%), de Leva-like
-_TRUNK = [
-    ("pelvis", "", (0.0, 0.0, 0.93), 11.2),
-    ("spine", "pelvis", (0.0, 0.0, 0.10), 12.4),
-    ("chest", "spine", (0.0, 0.0, 0.14), 20.0),
-    ("neck", "chest", (0.0, 0.0, 0.25), 1.2),
-    ("head", "neck", (0.0, 0.0, 0.09), 5.7),
-]
-_LIMBS = [
-    ("upper_arm", "chest", (0.0, 0.18, 0.20), 2.7),
-    ("forearm", "upper_arm", (0.0, 0.0, -0.29), 1.6),
-    ("hand", "forearm", (0.0, 0.0, -0.25), 0.6),
-    ("thigh", "pelvis", (0.0, 0.09, -0.03), 14.2),
-    ("shin", "thigh", (0.0, 0.0, -0.41), 4.3),
-    ("foot", "shin", (0.0, 0.0, -0.405), 1.15),
-    ("toes", "foot", (0.13, 0.0, -0.06), 0.25),
-]
-# suffix, axis of the left side, lower and upper limit (deg), stiffness (N m/rad), torque (N m)
-_SPINE = [("bend", "+y", -25, 50), ("lean", "-x", -30, 30), ("turn", "+z", -35, 35)]
-_HINGES: dict[str, list[tuple[str, str, float, float, float, float]]] = {
-    "spine": [(f"spine_{n}", a, lo, hi, 600, 250) for n, a, lo, hi in _SPINE],
-    "chest": [(f"chest_{n}", a, lo, hi, 500, 200) for n, a, lo, hi in _SPINE],
-    "neck": [
-        ("neck_bend", "+y", -40, 40, 60, 30),
-        ("neck_lean", "-x", -35, 35, 60, 30),
-        ("neck_turn", "+z", -60, 60, 60, 30),
-    ],
-    "head": [("head_bend", "+y", -30, 30, 40, 20)],
-    "upper_arm": [
-        ("shoulder_flexion", "-y", -60, 180, 160, 90),
-        ("shoulder_abduction", "+x", -45, 120, 160, 90),
-        ("shoulder_rotation", "+z", -90, 90, 80, 50),
-    ],
-    "forearm": [("elbow_flexion", "-y", 0, 150, 100, 60)],
-    "hand": [("wrist_flexion", "-y", -70, 70, 15, 10), ("wrist_deviation", "+x", -30, 30, 15, 10)],
-    "thigh": [
-        ("hip_flexion", "-y", -35, 130, 700, 300),
-        ("hip_abduction", "+x", -35, 60, 700, 250),
-        ("hip_rotation", "+z", -60, 60, 300, 120),
-    ],
-    "shin": [("knee_flexion", "+y", 0, 150, 700, 300)],
-    "foot": [
-        ("ankle_flexion", "-y", -55, 45, 450, 180),
-        ("ankle_inversion", "+x", -35, 35, 300, 100),
-    ],
-    "toes": [("toes_extension", "-y", -30, 60, 20, 12)],
-}
+Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -84,19 +41,48 @@ class Hinge:
 
 @dataclass(frozen=True)
 class Shape:
-    """A capsule (`start`, `end`, `radius`) or a box (`start` = centre, `end` = half extents)."""
+    """A capsule (`start`, `end`, `radius`) or a box (`start` = centre, `end` = half extents).
+
+    A capsule with equal ends is a ball. `turn` is the rotation of a box in its body, w first.
+    """
 
     body: int
     kind: Literal["capsule", "box"]
-    start: tuple[float, float, float]
-    end: tuple[float, float, float]
+    start: Vector
+    end: Vector
     radius: float = 0.0
+    turn: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
 
     @property
     def center(self) -> Array:
         """Centre in the body frame, m."""
         start, end = np.array(self.start), np.array(self.end)
         return start if self.kind == "box" else 0.5 * (start + end)
+
+    @property
+    def corners(self) -> Array:
+        """Points (n, 3) in the body frame; the solid is the hull of balls of `radius` on them."""
+        if self.kind == "capsule":
+            return np.array([self.start, self.end])
+        signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
+        return np.array(self.start) + rot.rotate(self.turn, signs * np.array(self.end))
+
+    @property
+    def volume(self) -> float:
+        """Volume, m^3."""
+        if self.kind == "box":
+            return 8.0 * math.prod(self.end)
+        length = math.dist(self.start, self.end)
+        return math.pi * self.radius**2 * (length + 4.0 / 3.0 * self.radius)
+
+
+def centers_of(shapes: Sequence[Shape], count: int) -> Array:
+    """Centres of mass (bodies, 3) of evenly dense solids; the origin of a body without any."""
+    out, volumes = np.zeros((count, 3)), np.zeros(count)
+    for shape in shapes:
+        out[shape.body] += shape.volume * shape.center
+        volumes[shape.body] += shape.volume
+    return out / np.maximum(volumes, 1e-12)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +94,11 @@ class Skeleton:
         parents: Parent index of each body, -1 for the root.
         offsets: Rest offset from the parent (bodies, 3), m; that of the root is its rest position.
         hinges: Degrees of freedom in the order of every `angles` array.
-        shapes: One solid a body; it carries the mass.
+        shapes: Solids; those of a body share its mass by their volumes.
         masses: Body masses (bodies,), kg.
-        soles: For each side, the contact points ((body, local position), ...), four on the foot
-            and two on the toes; `sole_radius` is the radius of their spheres.
+        centers: Centres of mass in the body frames (bodies, 3), m.
+        soles: For each side, the contact points ((body, local position), ...), of our figure four
+            on the foot and two on the toes; `sole_radius` is the radius of their spheres.
         height, mass: What the figure was scaled to, m and kg.
     """
 
@@ -121,6 +108,7 @@ class Skeleton:
     hinges: tuple[Hinge, ...]
     shapes: tuple[Shape, ...]
     masses: Array
+    centers: Array
     soles: dict[Side, tuple[tuple[int, tuple[float, float, float]], ...]]
     sole_radius: float
     height: float
@@ -195,12 +183,11 @@ class Skeleton:
 
     def center_of_mass(self, positions: Array, world: Array) -> Array:
         """Centre of mass (frames, 3) of world poses (frames, bodies, 3 and 4)."""
-        centers = np.array([shape.center for shape in self.shapes])
-        where = positions + rot.rotate(world, centers)
+        where = positions + rot.rotate(world, self.centers)
         return np.einsum("fbi,b->fi", where, self.masses) / self.masses.sum()
 
     def sole_points(self, positions: Array, world: Array, side: Side) -> Array:
-        """Lowest points of the contact spheres of a foot (frames, 6, 3), toes last."""
+        """Lowest points of the contact spheres of a foot (frames, points, 3), toes last."""
         points = [
             positions[:, body] + rot.rotate(world[:, body], np.array(local))
             for body, local in self.soles[side]
@@ -208,102 +195,107 @@ class Skeleton:
         return np.stack(points, axis=1) - np.array([0.0, 0.0, self.sole_radius])
 
 
-def _shapes(k: float, index: dict[str, int]) -> list[Shape]:
-    def capsule(body: str, a: tuple[float, ...], b: tuple[float, ...], r: float) -> Shape:
-        start, end = (tuple(k * c for c in p) for p in (a, b))
-        return Shape(index[body], "capsule", start, end, k * r)  # type: ignore[arg-type]
+def _flipped(vector: Vector) -> Vector:
+    return vector[0], -vector[1], vector[2]
 
-    def box(body: str, center: tuple[float, ...], half: tuple[float, ...]) -> Shape:
-        c, h = (tuple(k * v for v in p) for p in (center, half))
-        return Shape(index[body], "box", c, h)  # type: ignore[arg-type]
 
-    out = [
-        capsule("pelvis", (0, -0.07, 0), (0, 0.07, 0), 0.09),
-        capsule("spine", (0, -0.05, 0.04), (0, 0.05, 0.04), 0.095),
-        capsule("chest", (0, -0.085, 0.10), (0, 0.085, 0.10), 0.115),
-        capsule("neck", (0, 0, 0.0), (0, 0, 0.07), 0.05),
-        capsule("head", (0.015, 0, 0.06), (0.015, 0, 0.09), 0.10),
-    ]
-    for side in SIDES:
-        out += [
-            capsule(f"{side}_upper_arm", (0, 0, -0.02), (0, 0, -0.26), 0.045),
-            capsule(f"{side}_forearm", (0, 0, -0.03), (0, 0, -0.23), 0.037),
-            box(f"{side}_hand", (0, 0, -0.085), (0.04, 0.018, 0.085)),
-            capsule(f"{side}_thigh", (0, 0, -0.04), (0, 0, -0.37), 0.07),
-            capsule(f"{side}_shin", (0, 0, -0.03), (0, 0, -0.37), 0.05),
-            box(f"{side}_foot", (0.04, 0, -0.055), (0.095, 0.045, 0.029)),
-            box(f"{side}_toes", (0.035, 0, -0.005), (0.035, 0.043, 0.018)),
-        ]
-    return sorted(out, key=lambda shape: shape.body)
+def _rows() -> list[tuple[Side | None, anatomy.Row]]:
+    """Bodies depth first, as MuJoCo numbers them: both arms hang on the chest, then the legs."""
+    out: list[tuple[Side | None, anatomy.Row]] = [(None, row) for row in anatomy.TRUNK]
+    for limb in (anatomy.ARM, anatomy.LEG):
+        own = {row.name for row in limb}
+        for side in SIDES:
+            for name, parent, offset, share in limb:
+                at = offset if side == "left" else _flipped(offset)
+                above = f"{side}_{parent}" if parent in own else parent
+                out.append((side, anatomy.Row(f"{side}_{name}", above, at, share)))
+    return out
+
+
+def _hinges(body: int, side: Side | None, part: str, strength: float) -> list[Hinge]:
+    out: list[Hinge] = []
+    for name, axis, lower, upper, stiffness, torque in anatomy.HINGES.get(part, ()):
+        vector = np.zeros(3)
+        vector["xyz".index(axis[1])] = 1.0 if axis[0] == "+" else -1.0
+        if side == "right" and axis[1] != "y":
+            vector = -vector
+        full = name if side is None else f"{side}_{name}"
+        ends = math.radians(lower), math.radians(upper)
+        turn = float(vector[0]), float(vector[1]), float(vector[2])
+        out.append(Hinge(full, body, turn, *ends, stiffness * strength, torque * strength))
+    return out
+
+
+def _shapes(body: int, side: Side | None, part: str, k: float, hand: HandShape) -> list[Shape]:
+    def scaled(vector: Vector) -> Vector:
+        x, y, z = _flipped(vector) if side == "right" else vector
+        return k * x, k * y, k * z
+
+    out: list[Shape] = []
+    if part in anatomy.BOXES:
+        center, (x, y, z) = anatomy.BOXES[part]
+        out.append(Shape(body, "box", scaled(center), (k * x, k * y, k * z)))
+    capsules = anatomy.CAPSULES | anatomy.hand_capsules(hand)
+    for start, end, radius in capsules.get(part, ()):
+        out.append(Shape(body, "capsule", scaled(start), scaled(end), k * radius))
+    return out
 
 
 @lru_cache(maxsize=8)
-def humanoid(*, height: float = 1.7, mass: float = 70.0) -> Skeleton:
-    """Build the figure: 19 bodies, 36 hinges, human proportions and mass shares.
+def humanoid(
+    *, height: float = 1.7, mass: float = 70.0, hand_shape: HandShape = "open"
+) -> Skeleton:
+    """Build the figure: 23 bodies, 42 hinges, human proportions, mass shares and joint limits.
 
     Args:
-        height: Standing height, m, in [0.5, 3].
-        mass: Total mass, kg, in [5, 300].
+        height: Standing height, m, in [0.5, 2.5].
+        mass: Total mass, kg, in [10, 250].
+        hand_shape: How both hands are held, once and for all: "open", "fist", "point" or "grip".
 
     Raises:
-        ArgumentError: a size is outside its range.
+        ArgumentError: a size is outside its range, or the shape of the hand is unknown.
 
     Source: layout after the character of Zhang et al., FreeMotion, arXiv:2406.10740 (20 bodies).
-    Differs: our own numbers, no clavicles, three hinges in place of each ball joint.
+    Differs: our own numbers (see `foveal.motion.anatomy`), three hinges in place of each ball
+    joint, two at the ankles and clavicles, hands with fingers.
     """
-    for name, value, low, high in (("height", height, 0.5, 3.0), ("mass", mass, 5.0, 300.0)):
+    for name, value, low, high in (("height", height, 0.5, 2.5), ("mass", mass, 10.0, 250.0)):
         if not low <= value <= high:
             raise ArgumentError(
                 f"humanoid: {name} is {value}, must be in [{low}, {high}]; use SI units"
             )
-    k = height / 1.7
-    rows = list(_TRUNK)
-    # Depth first, as MuJoCo numbers bodies and joints: both arms hang on the chest, then the legs.
-    for side, limb in ((s, limb) for limb in (_LIMBS[:3], _LIMBS[3:]) for s in SIDES):
-        sign = 1.0 if side == "left" else -1.0
-        for name, parent, (x, y, z), share in limb:
-            own = any(parent == row[0] for row in _LIMBS)
-            rows.append(
-                (f"{side}_{name}", f"{side}_{parent}" if own else parent, (x, sign * y, z), share)
-            )
-    index = {row[0]: i for i, row in enumerate(rows)}
-    hinges = []
-    for i, row in enumerate(rows):
-        side, _, part = row[0].partition("_")
-        prefix = f"{side}_" if part else ""
-        mirrored = side == "right"
-        for name, axis, lower, upper, stiffness, torque in _HINGES.get(part or side, []):
-            vector = np.zeros(3)
-            vector["xyz".index(axis[1])] = 1.0 if axis[0] == "+" else -1.0
-            if mirrored and axis[1] != "y":
-                vector = -vector
-            hinges.append(
-                Hinge(
-                    prefix + name,
-                    i,
-                    (float(vector[0]), float(vector[1]), float(vector[2])),
-                    lower * _DEG,
-                    upper * _DEG,
-                    stiffness * mass / 70.0 * k,
-                    torque * mass / 70.0 * k,
-                )
-            )
-    shares = np.array([row[3] for row in rows])
-    soles: dict[Side, tuple[tuple[int, tuple[float, float, float]], ...]] = {}
-    for side in SIDES:
-        foot, toes = index[f"{side}_foot"], index[f"{side}_toes"]
-        at = [(foot, (x, y, -0.065)) for x in (-0.045, 0.115) for y in (0.032, -0.032)]
-        at += [(toes, (0.055, y, -0.005)) for y in (0.028, -0.028)]
-        soles[side] = tuple((body, (k * x, k * y, k * z)) for body, (x, y, z) in at)
+    if hand_shape not in HAND_SHAPES:
+        raise ArgumentError(
+            f"humanoid: hand_shape is {hand_shape!r}, must be one of {HAND_SHAPES}; pick one"
+        )
+    k = height / anatomy.STATURE
+    rows = _rows()
+    names = [row.name for _, row in rows]
+    hinges: list[Hinge] = []
+    shapes: list[Shape] = []
+    for i, (side, row) in enumerate(rows):
+        part = row.name if side is None else row.name.removeprefix(f"{side}_")
+        hinges += _hinges(i, side, part, mass / anatomy.STRENGTH_MASS * k)
+        shapes += _shapes(i, side, part, k, hand_shape)
+    shares = np.array([row.share for _, row in rows])
+    soles: dict[Side, tuple[tuple[int, Vector], ...]] = {
+        side: tuple(
+            (names.index(f"{side}_{body}"), (k * x, k * y, k * z))
+            for body, at in anatomy.SOLES
+            for x, y, z in (at if side == "left" else _flipped(at),)
+        )
+        for side in SIDES
+    }
     return Skeleton(
-        names=tuple(row[0] for row in rows),
-        parents=tuple(index.get(row[1], -1) for row in rows),
-        offsets=k * np.array([row[2] for row in rows]),
+        names=tuple(names),
+        parents=tuple(names.index(row.parent) if row.parent else -1 for _, row in rows),
+        offsets=k * np.array([row.offset for _, row in rows]),
         hinges=tuple(hinges),
-        shapes=tuple(_shapes(k, index)),
+        shapes=tuple(shapes),
         masses=mass * shares / shares.sum(),
+        centers=centers_of(shapes, len(rows)),
         soles=soles,
-        sole_radius=0.02 * k,
+        sole_radius=anatomy.SOLE_RADIUS * k,
         height=height,
         mass=mass,
     )

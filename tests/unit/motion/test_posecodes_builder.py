@@ -94,7 +94,7 @@ def key(dt, *, pelvis=(0, 0, -0.01), tilt=0, turn=0, feet=FLAT, left=None, right
         sided = name.startswith(("left_", "right_", "spine", "chest", "neck", "head"))
         for full in (name,) if sided else (f"left_{name}", f"right_{name}"):
             angles[full] = value
-    trunk = tuple(sorted((n, v) for n, v in angles.items() if n.startswith(("spine", "chest"))))
+    trunk = tuple(sorted((n, v) for n, v in angles.items() if not n.endswith(ARM)))
     for side, target in (("left", left), ("right", right)):
         if target is not None:
             angles |= dict(_arm(side, target, pelvis, tilt, turn, trunk, start))

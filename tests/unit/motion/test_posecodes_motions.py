@@ -123,7 +123,7 @@ def _serve():
         stand(), key(0.5, right=(0.1, -0.4, 1.1)),
         key(0.4, right=(-0.2, -0.45, 1.45), chest_turn=-20, **toss),
         key(0.3, right=(-0.22, -0.3, 1.5), left=(0.3, 0.2, 1.7), start=(80, 80, -60, 120)),
-        key(0.15, right=(0.15, -0.2, 2.03), start=(170, 10, 0, 10)),
+        key(0.15, right=(0.15, -0.2, 2.03), start=(170, 10, 0, 10), right_clavicle_elevation=40),
         key(0.15, right=(0.55, 0.0, 1.3), chest_turn=15),
         key(0.25, right=(0.25, 0.15, 0.75), chest_turn=25),
         key(0.4, right=(0.25, 0.15, 0.75), chest_turn=25),
@@ -233,10 +233,11 @@ def _crawl():
     lift = 0.06
 
     def at(x, up):
-        hands = {s: (x + 0.53, 0.18 if s == "left" else -0.18, 0.10 + (lift if s == up else 0))
+        hands = {s: (x + 0.53, 0.18 if s == "left" else -0.18, 0.03 + (lift if s == up else 0))
                  for s in ("left", "right")}  # fmt: skip
-        return key(0.4, pelvis=(x, 0, 0.52 - 0.93), hip_flexion=85, knee_flexion=90, neck_bend=-30,
-                    start=(85, 0, 0, 10), **hands, **pose)  # fmt: skip
+        return key(0.4, pelvis=(x, 0, 0.5 - 0.93), hip_flexion=85, knee_flexion=90, neck_bend=-30,
+                    wrist_rotation=-80, wrist_flexion=-75, start=(85, 0, 0, 10), **hands,
+                    **pose)  # fmt: skip
 
     keys += [key(1.0, pelvis=(0, 0, -0.3), tilt=60, feet={}, hip_flexion=60, knee_flexion=80)]
     return make_clip([*keys, *[at(0.1 * i, "left" if i % 2 else "right") for i in range(7)]])

@@ -2,27 +2,84 @@
 
 from xml.etree import ElementTree as ET
 
-from foveal.motion.skeleton import SIDES, Skeleton
+from foveal.motion.skeleton import SIDES, Shape, Skeleton
 
-TRACKED = (
+_PARTS = (
     "pelvis", "chest", "head", "left_hand", "right_hand", "left_forearm", "right_forearm",
-    "left_shin", "right_shin", "left_foot", "right_foot", "left_toes", "right_toes",
+    "left_shin", "right_shin",
 )  # fmt: skip
-"""Bodies whose positions the model reports as sensors, in this order."""
+_FEET = ("left_foot", "right_foot", "left_toes", "right_toes")
+TRACKED = (*_PARTS, *_FEET)
+"""Bodies whose positions the model of our own figure reports as sensors, in this order."""
+
+
+def tracked(skeleton: Skeleton) -> tuple[tuple[str, ...], int]:
+    """Return the bodies of `TRACKED` that a figure has, and how many of them, the last, are feet.
+
+    A root of another name comes first.
+    """
+    feet = [name for name in _FEET if name in skeleton.names]
+    parts = [name for name in _PARTS if name in skeleton.names]
+    if skeleton.names[0] not in parts:
+        parts.insert(0, skeleton.names[0])
+    return (*parts, *feet), len(feet)
+
+
+def trunk_ends(skeleton: Skeleton) -> tuple[str, str]:
+    """Return the root and the chest; the root stands for a chest that a figure does not have."""
+    root = skeleton.names[0]
+    return root, "chest" if "chest" in skeleton.names else root
 
 
 def _text(*values: float) -> str:
-    return " ".join(f"{float(value):.9g}" for value in values)
+    return " ".join(f"{float(value):.12g}" for value in values)
+
+
+def _geom(shape: Shape, mass: float) -> dict[str, str]:
+    out = {"mass": _text(mass)}
+    if shape.kind == "box":
+        out |= {"type": "box", "pos": _text(*shape.start), "size": _text(*shape.end)}
+        if shape.turn != (1.0, 0.0, 0.0, 0.0):
+            out["quat"] = _text(*shape.turn)
+    elif shape.start == shape.end:
+        out |= {"type": "sphere", "pos": _text(*shape.start), "size": _text(shape.radius)}
+    else:
+        out |= {"type": "capsule", "fromto": _text(*shape.start, *shape.end)}
+        out["size"] = _text(shape.radius)
+    return out
+
+
+def _add_body(skeleton: Skeleton, i: int, node: ET.Element, bare: frozenset[int]) -> None:
+    for hinge in (h for h in skeleton.hinges if h.body == i):
+        ET.SubElement(
+            node, "joint", name=hinge.name, type="hinge", axis=_text(*hinge.axis),
+            range=_text(hinge.lower, hinge.upper),
+        )  # fmt: skip
+    shapes = [shape for shape in skeleton.shapes if shape.body == i]
+    if not shapes:
+        mass = float(skeleton.masses[i])
+        turning = 1e-3 * mass * skeleton.height**2  # of a ball of 5 % of the height
+        ET.SubElement(
+            node, "inertial", pos=_text(*skeleton.centers[i]), mass=_text(mass),
+            diaginertia=_text(turning, turning, turning),
+        )  # fmt: skip
+    volume = sum(shape.volume for shape in shapes)
+    for shape in shapes:
+        attributes = _geom(shape, float(skeleton.masses[i]) * shape.volume / volume)
+        if i in bare:
+            attributes["contype"] = "0"  # the sole spheres touch the ground instead
+        ET.SubElement(node, "geom", attributes)
 
 
 def to_mjcf(skeleton: Skeleton, *, timestep: float = 0.005, damping_ratio: float = 0.1) -> str:
     """Return an MJCF document of the figure on an endless floor.
 
-    The sensors are, in this order: positions of `TRACKED` (3 each), the z axis of the pelvis and
-    of the chest, the centre of mass and its velocity. Bodies touch the floor and not each other.
+    The sensors are, in this order: positions of the `tracked` bodies (3 each), the z axis of the
+    root and of the chest, the centre of mass and its velocity. Bodies touch the floor and not each
+    other. The inertia of a body is that of its solids, evenly dense, at its mass.
 
     Args:
-        skeleton: The figure.
+        skeleton: The figure, our own or one that was read.
         timestep: Physics step, s.
         damping_ratio: Servo damping as a multiple of its stiffness, s.
     """
@@ -34,12 +91,14 @@ def to_mjcf(skeleton: Skeleton, *, timestep: float = 0.005, damping_ratio: float
     )  # fmt: skip
     default = ET.SubElement(root, "default")
     ET.SubElement(default, "geom", contype="1", conaffinity="0", condim="3", friction="1 .01 .001")
-    ET.SubElement(default, "joint", armature="0.02", damping="0.5")
+    size = skeleton.mass / 70.0 * (skeleton.height / 1.7) ** 2
+    ET.SubElement(default, "joint", armature=_text(0.02 * size), damping=_text(0.5 * size))
     world = ET.SubElement(root, "worldbody")
     ET.SubElement(
         world, "geom", name="floor", type="plane", size="0 0 1", contype="0", conaffinity="1",
         friction="1 .01 .001", condim="3",
     )  # fmt: skip
+    bare = frozenset(body for side in SIDES for body, _ in skeleton.soles[side])
     nodes: list[ET.Element] = []
     for i, name in enumerate(skeleton.names):
         parent = world if i == 0 else nodes[skeleton.parents[i]]
@@ -47,21 +106,7 @@ def to_mjcf(skeleton: Skeleton, *, timestep: float = 0.005, damping_ratio: float
         nodes.append(node)
         if i == 0:
             ET.SubElement(node, "freejoint", name="root")
-        for hinge in (h for h in skeleton.hinges if h.body == i):
-            ET.SubElement(
-                node, "joint", name=hinge.name, type="hinge", axis=_text(*hinge.axis),
-                range=_text(hinge.lower, hinge.upper),
-            )  # fmt: skip
-        for shape in (s for s in skeleton.shapes if s.body == i):
-            attributes = {"mass": _text(skeleton.masses[i]), "type": shape.kind}
-            if shape.kind == "capsule":
-                attributes |= {"fromto": _text(*shape.start, *shape.end)}
-                attributes |= {"size": _text(shape.radius)}
-            else:
-                attributes |= {"pos": _text(*shape.start), "size": _text(*shape.end)}
-            if name.endswith(("foot", "toes")):
-                attributes["contype"] = "0"  # the sole spheres below touch the ground instead
-            ET.SubElement(node, "geom", attributes)
+        _add_body(skeleton, i, node, bare)
     for side in SIDES:
         for number, (body, local) in enumerate(skeleton.soles[side]):
             ET.SubElement(
@@ -76,10 +121,10 @@ def to_mjcf(skeleton: Skeleton, *, timestep: float = 0.005, damping_ratio: float
             forcerange=_text(-hinge.torque_limit, hinge.torque_limit),
         )  # fmt: skip
     sensors = ET.SubElement(root, "sensor")
-    for name in TRACKED:
+    for name in tracked(skeleton)[0]:
         ET.SubElement(sensors, "framepos", objtype="xbody", objname=name)
-    for name in ("pelvis", "chest"):
+    for name in trunk_ends(skeleton):
         ET.SubElement(sensors, "framezaxis", objtype="xbody", objname=name)
-    ET.SubElement(sensors, "subtreecom", body="pelvis")
-    ET.SubElement(sensors, "subtreelinvel", body="pelvis")
+    ET.SubElement(sensors, "subtreecom", body=skeleton.names[0])
+    ET.SubElement(sensors, "subtreelinvel", body=skeleton.names[0])
     return ET.tostring(root, encoding="unicode")

@@ -276,8 +276,8 @@ def turn(side: Side) -> list[Keyframe]:
     """Turn the trunk to one side and look there; the feet stay."""
     sign = 1.0 if side == "left" else -1.0
     twist: dict[str, Any] = {
-        "spine_turn": sign * 28.0,
-        "chest_turn": sign * 25.0,
+        "spine_turn": sign * 14.0,
+        "chest_turn": sign * 38.0,
         "neck_turn": sign * 35.0,
     }
     return [

@@ -11,20 +11,47 @@ CENTIMETERS = 100.0
 ORDER = "zxy"
 # Ours (x forward, y left, z up) to theirs (z forward, x left, y up): a cyclic change of axes.
 _TO_BVH = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-_ENDS = {
-    "head": (0.0, 0.0, 0.19), "hand": (0.0, 0.0, -0.17), "toes": (0.07, 0.0, 0.0),
-}  # fmt: skip
+
+
+def _onto(start: Array, end: Array) -> Array:
+    """Return the shortest rotation (4,) that takes one direction (3,) to another."""
+    a, b = start / np.linalg.norm(start), end / np.linalg.norm(end)
+    q = np.array([1.0 + float(a @ b), *np.cross(a, b)])
+    return rot.normalize(q) if np.linalg.norm(q) > 1e-9 else np.array([0.0, 0.0, 0.0, 1.0])
 
 
 def t_pose(skeleton: Skeleton) -> Array:
     """World rotations (bodies, 4) of the T-pose: arms stretched out sideways."""
     out = np.tile([1.0, 0.0, 0.0, 0.0], (skeleton.num_bodies, 1))
-    for side in SIDES:
-        quarter = np.pi / 2 if side == "left" else -np.pi / 2
-        for part in ("upper_arm", "forearm", "hand"):
-            turn = rot.from_axis_angle([1.0, 0.0, 0.0], np.array(quarter))
-            out[skeleton.body(f"{side}_{part}")] = turn
+    for side, sign in zip(SIDES, (1.0, -1.0), strict=True):
+        for i, name in enumerate(skeleton.names):
+            if name in (f"{side}_upper_arm", f"{side}_forearm"):
+                child = skeleton.parents.index(i) if i in skeleton.parents else i
+                along = skeleton.offsets[child] if child != i else skeleton.centers[i]
+                out[i] = _onto(along, np.array([0.0, sign, 0.0]))
+            elif _below(skeleton, i, f"{side}_upper_arm"):
+                out[i] = out[skeleton.parents[i]]
     return out
+
+
+def _below(skeleton: Skeleton, body: int, name: str) -> bool:
+    while body > 0:
+        body = skeleton.parents[body]
+        if skeleton.names[body] == name:
+            return True
+    return False
+
+
+def end_site(skeleton: Skeleton, body: int) -> Array:
+    """The far end (3,) of a body without children: where its solids end, straight on, m."""
+    along = skeleton.centers[body]
+    if np.linalg.norm(along) < 1e-6:
+        along = skeleton.offsets[body]
+    axis = np.zeros(3)  # the nearest axis of the body's frame: a head ends at its crown
+    axis[int(np.abs(along).argmax())] = np.sign(along[np.abs(along).argmax()])
+    shapes = [shape for shape in skeleton.shapes if shape.body == body]
+    reach = [float((s.corners @ axis).max()) + s.radius for s in shapes]
+    return axis * max(reach, default=0.01)
 
 
 def bvh_frames(clip: Clip) -> tuple[Array, Array, Array]:
@@ -74,9 +101,7 @@ def to_bvh(clip: Clip) -> str:
         for child in children:
             joint(child, depth + 1)
         if not children:
-            part = skeleton.names[i].split("_", 1)[-1]
-            end = np.array(_ENDS[part]) * skeleton.height / 1.7
-            tip = CENTIMETERS * _TO_BVH @ rot.rotate(rest[i], end)
+            tip = CENTIMETERS * _TO_BVH @ rot.rotate(rest[i], end_site(skeleton, i))
             lines.append(f"{pad}  End Site")
             lines.append(f"{pad}  {{")
             lines.append(f"{pad}    OFFSET " + " ".join(f"{v:.6f}" for v in tip))

@@ -135,18 +135,14 @@ class Figure:
             keep = {"foot": toes | True, "toes": toes, "heel": ~toes & (local < 0)}[word]
             return soles[:, keep]
         body, local = find_point(self.skeleton, part)
-        shape = next((s for s in self.skeleton.shapes if s.body == body), None)
+        shapes = [s for s in self.skeleton.shapes if s.body == body]
         at, world = self.clip.positions[:, None, body], self.clip.world_rotations[:, None, body]
         if part in POINTS and POINTS[part].at == "joint" and word in ("knee", "elbow"):
-            points, radius = local[None], 0.0 if shape is None else shape.radius
-        elif shape is None:
-            points, radius = local[None], 0.0
-        elif shape.kind == "capsule":
-            points, radius = np.array([shape.start, shape.end]), shape.radius
+            balls = [(local[None], shapes[0].radius if shapes else 0.0)]
         else:
-            corners = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
-            points, radius = np.array(shape.start) + corners * np.array(shape.end), 0.0
-        return at + rot.rotate(world, points) - np.array([0.0, 0.0, radius])
+            balls = [(s.corners, s.radius) for s in shapes] or [(local[None], 0.0)]
+        skin = [at + rot.rotate(world, p) - np.array([0.0, 0.0, r]) for p, r in balls]
+        return np.concatenate(skin, axis=1)
 
     def gap(self, points: Array, name: str, *, top: bool = False) -> Array:
         """Signed distance of points (frames, ..., 3) to a surface's solid, m; negative inside.

@@ -25,9 +25,9 @@ class Anchor:
 
 _CENTRAL = {
     "head": Anchor("head"),
-    "crown": Anchor("head", offset=(0.0, 0.0, 0.115)),
-    "mouth": Anchor("head", offset=(0.095, 0.0, -0.035)),
-    "chin": Anchor("head", offset=(0.08, 0.0, -0.08)),
+    "crown": Anchor("head", offset=(0.0, 0.0, 0.1175)),
+    "mouth": Anchor("head", offset=(0.085, 0.0, -0.05)),
+    "chin": Anchor("head", offset=(0.06, 0.0, -0.1)),
     "neck": Anchor("neck", "joint"),
     "chest": Anchor("chest"),
     "waist": Anchor("spine", "joint"),
@@ -36,7 +36,7 @@ _CENTRAL = {
 _SIDED = {  # offsets of the left side; {} is the side
     "hand": Anchor("{}_hand"),
     "wrist": Anchor("{}_hand", "joint"),
-    "fingertips": Anchor("{}_hand", offset=(0.0, 0.0, -0.085)),
+    "fingertips": Anchor("{}_fingers", "joint", (0.0, 0.0, -0.0975)),
     "elbow": Anchor("{}_forearm", "joint"),
     "shoulder": Anchor("{}_upper_arm", "joint"),
     "upper arm": Anchor("{}_upper_arm"),
@@ -47,9 +47,9 @@ _SIDED = {  # offsets of the left side; {} is the side
     "shin": Anchor("{}_shin"),
     "ankle": Anchor("{}_foot", "joint"),
     "foot": Anchor("{}_foot"),
-    "heel": Anchor("{}_foot", "joint", (-0.055, 0.0, -0.075)),
+    "heel": Anchor("{}_foot", "joint", (-0.055, 0.0, -0.055)),
     "toes": Anchor("{}_toes"),
-    "ear": Anchor("head", offset=(-0.015, 0.1, 0.0)),
+    "ear": Anchor("head", offset=(-0.015, 0.085, -0.005)),
 }
 
 

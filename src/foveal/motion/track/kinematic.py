@@ -135,8 +135,12 @@ def _balanced(
     convolved with exp(-|t| / T) / 2T: the weight moves before the foot lifts.
     """
     k = skeleton.height / 1.7
-    middle = np.array([0.045 * k, 0, 0])
-    center = [ankle + rot.rotate(turn, middle) for ankle, turn in feet.values()]
+    center: list[Array] = []
+    for side, (ankle, turn) in zip(SIDES, feet.values(), strict=True):
+        foot = skeleton.body(f"{side}_foot")
+        own = [point[0] for body, point in skeleton.soles[side] if body == foot]
+        middle = np.array([0.5 * (min(own) + max(own)) + 0.01 * k, 0.0, 0.0])
+        center.append(ankle + rot.rotate(turn, middle))
     left, right = (c[:, :2] for c in center)
     across = right - left
     u = np.sum((com[:, :2] - left) * across, axis=1) / np.maximum(np.sum(across**2, axis=1), 1e-9)
@@ -169,7 +173,8 @@ def _lower_into_reach(
 ) -> Array:  # fmt: skip
     drop = np.zeros(len(root))
     for column, side in enumerate(SIDES):
-        gap = hip_positions(skeleton, root, t.root_rotations, side) - feet[side][0]
+        hip = hip_positions(skeleton, root, t.root_rotations, side, t.angles)
+        gap = hip - feet[side][0]
         flat = np.sum(gap[:, :2] ** 2, axis=1)
         reach = (_REACH * leg_length(skeleton, side)) ** 2
         limit = np.sqrt(np.maximum(reach - flat, 0.0))
@@ -209,7 +214,7 @@ def track_kinematic(
         root = _lower_into_reach(skeleton, reference, root, feet, contacts, fps)
         for side in SIDES:
             columns = leg_hinges(skeleton, side)
-            solved = solve_leg(skeleton, side, root, reference.root_rotations, *feet[side])
+            solved = solve_leg(skeleton, side, root, reference.root_rotations, *feet[side], angles)
             angles[:, columns] = np.clip(solved, low[columns], high[columns])
         com = skeleton.center_of_mass(*_pose(skeleton, reference, root, angles))
         if balanced is None:
@@ -219,6 +224,6 @@ def track_kinematic(
     root = _lower_into_reach(skeleton, reference, root, feet, contacts, fps)
     for side in SIDES:
         columns = leg_hinges(skeleton, side)
-        solved = solve_leg(skeleton, side, root, reference.root_rotations, *feet[side])
+        solved = solve_leg(skeleton, side, root, reference.root_rotations, *feet[side], angles)
         angles[:, columns] = np.clip(solved, low[columns], high[columns])
     return Trajectory(reference.times, root, reference.root_rotations, angles), contacts

@@ -19,7 +19,7 @@ import numpy as np
 
 from foveal._core.lazy import require
 from foveal.motion.body import to_mjcf
-from foveal.motion.body.mjcf import TRACKED
+from foveal.motion.body.mjcf import tracked
 from foveal.motion.clip import Clip
 from foveal.motion.rotations import Array, normalize, slerp
 from foveal.motion.skeleton import SIDES, Skeleton
@@ -57,7 +57,16 @@ def _steered(skeleton: Skeleton) -> list[int]:
                 "ankle_inversion",
             )
         ]  # fmt: skip
-    return [skeleton.hinge(name) for name in names]
+    if set(names) <= set(skeleton.hinge_names):
+        return [skeleton.hinge(name) for name in names]
+    # another body: whatever carries the feet and the chest
+    held: set[int] = set()
+    for name in ("left_foot", "right_foot", "chest"):
+        body = skeleton.body(name) if name in skeleton.names else -1
+        while body >= 0:
+            held.add(body)
+            body = skeleton.parents[body]
+    return [i for i, hinge in enumerate(skeleton.hinges) if hinge.body in held]
 
 
 def _resample(clip: Clip, times: Array) -> tuple[Array, Array, Array]:
@@ -74,8 +83,10 @@ def _resample(clip: Clip, times: Array) -> tuple[Array, Array, Array]:
 class _Cost:
     """Compares simulated sensors and hinge states with the reference."""
 
-    def __init__(self, weights: Weights, sensors: Array, angles: Array, velocities: Array) -> None:
-        self.weights, self.sensors = weights, sensors
+    def __init__(
+        self, weights: Weights, sensors: Array, angles: Array, velocities: Array, feet: int
+    ) -> None:
+        self.weights, self.sensors, self.feet = weights, sensors, feet
         self.angles, self.velocities = angles, velocities
 
     def __call__(self, first: int, sensors: Array, states: Array) -> Array:
@@ -84,14 +95,14 @@ class _Cost:
         rows = first + np.arange(0, sensors.shape[1], _EVERY)
         rows = np.minimum(rows, len(self.sensors) - 1)
         got, want = sensors[:, ::_EVERY], self.sensors[rows]
-        n = 3 * len(TRACKED)
+        n = sensors.shape[2] - 12
         gap = got - want
         com = gap[..., n + 6 : n + 9]
-        place = gap[..., :n].reshape(*gap.shape[:2], len(TRACKED), 3)
+        place = gap[..., :n].reshape(*gap.shape[:2], n // 3, 3)
         relative = place - com[..., None, :]
         state = states[:, ::_EVERY]
         angle = state[..., 8 : 8 + hinges] - self.angles[rows]
-        feet = place[..., -4:, :] ** 2  # TRACKED ends with both feet and both toes
+        feet = place[..., -self.feet :, :] ** 2
         speed = state[..., 8 + hinges + 6 :] - self.velocities[rows]
         cost = (
             w.position * (place**2).sum(-1).mean(-1)
@@ -148,7 +159,8 @@ def track_mpc(
     root, turn, angles = _resample(clip, times)
     velocities = np.gradient(angles, TIMESTEP_S, axis=0)
     sensors, start = _reference_sensors(mujoco, model, root, turn, angles)
-    cost = _Cost(weights, sensors, angles, velocities)
+    names, feet = tracked(skeleton)
+    cost = _Cost(weights, sensors, angles, velocities, feet)
     low, high = skeleton.limits.T
     # A servo's damping drags it behind by SERVO_LAG_S; the lead cancels that on the reference.
     leading = angles + SERVO_LAG_S * velocities
@@ -206,7 +218,9 @@ def track_mpc(
             state = out[0, -1].copy()
             mean = advance @ mean
             if fallen is None:
-                fallen = _fall_time(sensed[0], sensors[step : step + block], step)
+                fallen = _fall_time(
+                    sensed[0], sensors[step : step + block], step, names.index(skeleton.names[0])
+                )
             if progress is not None:
                 progress(min(1.0, (step + block) / total))
     path = np.concatenate(states)[: total + 1]
@@ -256,13 +270,13 @@ def _reference_sensors(
     return out, start
 
 
-def _fall_time(got: Array, want: Array, step: int) -> float | None:
+def _fall_time(got: Array, want: Array, step: int, root: int) -> float | None:
     """Time of the first physics step where the figure counts as fallen, or None.
 
     Fallen: the pelvis is 0.3 m off its wanted height, or the chest axis 0.9 rad off.
     """
-    n = 3 * len(TRACKED)
-    low = np.abs(got[:, 2] - want[:, 2]) > 0.3
+    n, z = got.shape[1] - 12, 3 * root + 2
+    low = np.abs(got[:, z] - want[:, z]) > 0.3
     cosine = np.sum(got[:, n + 3 : n + 6] * want[:, n + 3 : n + 6], axis=1)
-    bad = np.flatnonzero(low | (cosine < np.cos(0.9)) | ~np.isfinite(got[:, 2]))
+    bad = np.flatnonzero(low | (cosine < np.cos(0.9)) | ~np.isfinite(got[:, z]))
     return float((step + bad[0]) * TIMESTEP_S) if len(bad) else None
