@@ -190,13 +190,14 @@ def train(
         device=device,
         progress=reporter("training"),
         checkpoint=resume,
+        target=target,
     )
-    done.model.save(target)
     rows = [dataclasses.asdict(row) for row in done.rows]
     value = {
-        "output": str(target),
+        "output": str(done.saved),
         "model_id": done.model.model_id.hex(),
         "steps": done.log.steps,
+        "trained": done.log.trained,
         "seconds": round(done.log.seconds, 1),
         "pictures": len(files),
         "held_out_views": done.held_out,
@@ -204,12 +205,26 @@ def train(
     }
     if resume is not None:
         value |= {"checkpoint": str(resume), "went_on_from": done.log.begin}
-    write_json(log, {**value, "losses": done.log.rows})
-    lines = [f"{target}: model {value['model_id']}, {done.log.steps} steps"]
+    if not done.problem:
+        write_json(log, {**value, "losses": done.log.rows})
+    lines = [f"{done.saved}: model {value['model_id']}, {done.log.steps} steps"]
     for row in done.rows:
         shares = ", ".join(f"{name} {1 - far:.1%}" for name, far in row.distance.items())
         lines.append(f"quality {row.quality}: {row.bytes:.0f} bytes a picture; kept: {shares}")
     if resume is not None:
-        start = f", went on from step {done.log.begin}" if done.log.begin else ""
-        lines.append(f"{resume}: checkpoint of step {done.log.steps}{start}; delete it if you like")
+        lines.append(_of_checkpoint(resume, done.log))
     emit(value, as_json, lines)
+    if done.problem:
+        raise ArgumentError(done.problem)
+
+
+def _of_checkpoint(path: Path, log: Any) -> str:
+    """Say in a line what became of the checkpoint."""
+    if log.trained == 0:
+        return (
+            f"{path}: checkpoint of this very training, finished at step {log.steps}: 0 steps more"
+        )
+    start = f", went on from step {log.begin}" if log.begin else ""
+    if log.not_kept:
+        return f"{path}: checkpoint of an earlier step, the last cannot be written ({log.not_kept})"
+    return f"{path}: checkpoint of step {log.steps}{start}; delete it if you like"

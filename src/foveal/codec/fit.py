@@ -16,6 +16,7 @@ from foveal.codec.config import Source
 from foveal.codec.encoding import encode
 from foveal.codec.external import Network, answer_distance, check_network, source_of
 from foveal.codec.model import FeatureCodec
+from foveal.codec.saving import save_somewhere, try_place
 from foveal.codec.sources import placed
 from foveal.codec.stream import decode, split
 from foveal.codec.training import Objective, TrainLog, TrainOptions, train
@@ -61,12 +62,16 @@ class Fit:
         log: Of the training.
         rows: On held-out pictures, by quality.
         held_out: Their number.
+        saved: Where the model was written; None if it was not asked for, or nothing can be written.
+        problem: Why that is not the target; empty if it is.
     """
 
     model: FeatureCodec
     log: TrainLog
     rows: list[FitRow] = field(default_factory=list[FitRow])
     held_out: int = 0
+    saved: Path | None = None
+    problem: str = ""
 
 
 @torch.no_grad()
@@ -144,6 +149,7 @@ def fit(
     device: str | torch.device = "cpu",
     progress: Callable[[int, int | None], None] | None = None,
     checkpoint: str | Path | None = None,
+    target: str | Path | None = None,
 ) -> Fit:
     """Train a codec for the features of frozen networks, without labels.
 
@@ -163,12 +169,14 @@ def fit(
         device: Where to train.
         progress: Called with steps done and in all.
         checkpoint: File to write now and then and to go on from.
+        target: Model file (.safetensors) to write. It is tried in its full size before the
+            training. If it cannot be written after it, another place is taken: see `Fit.saved`.
 
     Returns: The codec, its log, and its bytes and distances on the held-out pictures.
 
     Raises:
-        ArgumentError: there is no network, a wrong scheme, size or device, too few pictures, or
-            pictures whose answers are all alike.
+        ArgumentError: there is no network, a wrong scheme, size or device, too few pictures,
+            pictures whose answers are all alike, or a target that cannot be written.
         ShapeError: a picture is not (3, height, width), or sizes differ and a network has no
             `preprocess`.
     """
@@ -203,12 +211,15 @@ def fit(
         return {name: value[index].to(place, torch.float32) for name, value in training.items()}
 
     chosen = options or TrainOptions(warm_up=0.0)
+    if target is not None:
+        try_place(model, Path(target))
     log = train(model, batches, objectives, chosen, progress=progress, checkpoint=checkpoint)
     model.finalise(start)
+    saved, problem = (None, "") if target is None else save_somewhere(model, Path(target))
     if kept == 0:
-        return Fit(model, log)
+        return Fit(model, log, saved=saved, problem=problem)
     judged = {name: value[count - kept :] for name, value in features.items()}
-    return Fit(model, log, judge(model, networks, objectives, judged), kept)
+    return Fit(model, log, judge(model, networks, objectives, judged), kept, saved, problem)
 
 
 def _objective(

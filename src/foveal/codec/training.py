@@ -49,13 +49,16 @@ def train(
         tasks: Heads that count. Default: all.
         trainable: Which parameters to train, by name. Default: all.
         progress: Called with steps done and in all.
-        checkpoint: File (.safetensors) to go on from, and to write every 500 steps or, where these
-            take longer, every minute.
+        checkpoint: File (.safetensors) to go on from, and to write before the first step, then
+            every 500 steps or, where these take longer, every minute. A finished one of this very
+            training gives its weights again (`TrainLog.trained` is 0). If it can be written no
+            more, a warning says so and the training goes on.
 
     Returns: The log.
 
     Raises:
-        ArgumentError: the loss is no longer finite.
+        ArgumentError: the loss is no longer finite; the checkpoint cannot be written at the start,
+            or is that of another model, or of another training and leaves nothing to do.
     """
     o = options or TrainOptions()
     return Loop(model, batches, objectives, o, tasks, trainable, progress, checkpoint).run()

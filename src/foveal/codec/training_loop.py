@@ -2,14 +2,17 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foveal._core.weights import load_weights, save_weights
+from foveal.codec.checkpoint import differences, run_of
 from foveal.codec.model import FeatureCodec
 from foveal.codec.network import check_sources
 from foveal.codec.prior.base import Prior
@@ -41,6 +44,13 @@ class TrainLog:
     no_graph: str = ""
     begin: int = 0
     """Step of the checkpoint that the training went on from; 0 if there was none."""
+    not_kept: str = ""
+    """Why the last checkpoint could not be written; empty if it was, or none was asked for."""
+
+    @property
+    def trained(self) -> int:
+        """Steps of this call; 0 if the checkpoint was of this very training, and finished."""
+        return self.steps - self.begin
 
 
 class Loop:
@@ -109,6 +119,7 @@ class Loop:
         self.states = {k: v for k, v in model.named_buffers() if v.is_floating_point()}
         self.begin_step = 0
         self.spent = 0.0
+        self.about: dict[str, Any] = {}
 
     def _step(self) -> None:
         loss, parts = rate_task_loss(
@@ -208,8 +219,13 @@ class Loop:
 
     def _run(self) -> TrainLog:
         log = TrainLog()
-        self._resume(log)
+        if self.checkpoint is not None:
+            self._load(0)
+            self.about = run_of(self.options, self.model.config, self.tasks, self.inputs)
+            self._resume(self.checkpoint, log)
         begin = time.perf_counter()
+        if self.checkpoint is not None and self._done(begin, self.begin_step) < 1:
+            self._save(self.checkpoint, self.begin_step, self.spent, log)  # can it be written?
         step, o, noted, kept = self.begin_step, self.options, self.begin_step, begin
         while (done := self._done(begin, step)) < 1:
             rise = min(1.0, (step + 1) / 200)
@@ -259,9 +275,25 @@ class Loop:
         self._keep(log, step, begin)
 
     def _keep(self, log: TrainLog, step: int, begin: float) -> None:
-        """Write the checkpoint, unless what it would hold is lost already."""
-        if self.checkpoint is not None and math.isfinite(float(self.parts["loss"])):
+        """Write the checkpoint, unless what it would hold is lost already.
+
+        If that fails the last one is still there, and what is trained is in memory: go on.
+        """
+        if self.checkpoint is None or not math.isfinite(float(self.parts["loss"])):
+            return
+        try:
             self._save(self.checkpoint, step, self.spent + time.perf_counter() - begin, log)
+        except (ArgumentError, OSError) as error:
+            if not log.not_kept:
+                warnings.warn(
+                    f"train: checkpoint of step {step} cannot be written, the training goes on "
+                    f"({error})",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            log.not_kept = str(error)
+        else:
+            log.not_kept = ""
 
     def _save(self, path: Path, step: int, seconds: float, log: TrainLog) -> None:
         tensors = {f"state/{name}": value for name, value in self.states.items()}
@@ -279,6 +311,7 @@ class Loop:
             "seconds": seconds,
             "rows": log.rows,
             "networks": self._networks(),
+            "run": self.about,
         }
         save_weights(path, tensors, config)
 
@@ -286,10 +319,10 @@ class Loop:
         """Return what tells codecs of equal sizes apart."""
         return [[s.name, s.teacher, s.sha256] for s in self.model.config.sources]
 
-    def _resume(self, log: TrainLog) -> None:
-        if self.checkpoint is None or not self.checkpoint.exists():
+    def _resume(self, path: Path, log: TrainLog) -> None:
+        if not path.exists():
             return
-        config, tensors = load_weights(self.checkpoint, max_bytes=MAX_CHECKPOINT_BYTES)
+        config, tensors = load_weights(path, max_bytes=MAX_CHECKPOINT_BYTES)
         kinds = ("value", "average", "first", "second")
         wanted = {
             f"{kind}/{name}": value.shape
@@ -299,14 +332,16 @@ class Loop:
         wanted |= {f"state/{name}": value.shape for name, value in self.states.items()}
         if {name: value.shape for name, value in tensors.items()} != wanted:
             raise ArgumentError(
-                f"train: checkpoint {self.checkpoint} is of another model, must hold "
+                f"train: checkpoint {path} is of another model, must hold "
                 f"{len(wanted)} tensors of this one; give another name"
             )
         if config.get("networks", self._networks()) != self._networks():
             raise ArgumentError(
-                f"train: checkpoint {self.checkpoint} is for the networks {config['networks']}, "
+                f"train: checkpoint {path} is for the networks {config['networks']}, "
                 f"must be for {self._networks()}; give another name"
             )
+        self.begin_step, self.spent = int(config["step"]), float(config["seconds"])
+        self._check_finished(path, config.get("run"))
         moved = torch.tensor(float(config["moments"]), device=self.device)
         with torch.no_grad():
             for name, value in self.states.items():
@@ -319,9 +354,20 @@ class Loop:
                     "exp_avg": tensors[f"first/{name}"].to(value),
                     "exp_avg_sq": tensors[f"second/{name}"].to(value),
                 }
-        self.begin_step, self.spent = int(config["step"]), float(config["seconds"])
         log.begin = self.begin_step
         log.rows = [dict(row) for row in config["rows"]]
+
+    def _check_finished(self, path: Path, run: Mapping[str, Any] | None) -> None:
+        """Refuse a checkpoint that leaves nothing to do, unless it is of this very training."""
+        if self._done(time.perf_counter(), self.begin_step) < 1 or run is None:
+            return
+        theirs, ours = differences(run, self.about)
+        if theirs:
+            raise ArgumentError(
+                f"train: checkpoint {path} is at step {self.begin_step} of the run with {theirs}, "
+                f"which leaves this one nothing to do, with {ours}, must be of this run or leave "
+                "steps; raise steps or minutes to go on from it, or give another name"
+            )
 
 
 def _check(

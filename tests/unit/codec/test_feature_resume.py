@@ -1,8 +1,8 @@
 """Training that stops and goes on: the same weights, and no checkpoint that is lost."""
 
+import importlib.util
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,67 +13,23 @@ from torch import Tensor
 
 from foveal._core import weights as weights_file
 from foveal.codec import training_loop
-from foveal.codec.config import CodecConfig, Source
 from foveal.codec.model import FeatureCodec
 from foveal.codec.prior.config import KINDS
-from foveal.codec.schemes import Sizes, conditional, joint, separate
-from foveal.codec.training import Objective, TrainLog, TrainOptions, train
+from foveal.codec.schemes import joint
+from foveal.codec.training import train
 from foveal.errors import ArgumentError
 
-SOURCES = (
-    Source("a", 3, height=4, width=4, nonnegative=True),
-    Source("b", 2, height=4, width=4),
+_spec = importlib.util.spec_from_file_location(
+    "training_world", Path(__file__).with_name("training_world.py")
 )
-SIZES = Sizes(4, 2, 8, 8, 0, "codebook-global", side=2, codewords=3, hyper_hidden=4)
-SCHEMES: dict[str, Callable[..., CodecConfig]] = {
-    "separate": separate,
-    "joint": joint,
-    "conditional": conditional,
-}
-SHORT = TrainOptions(steps=40, batch=8, lr=5e-3, ema=0.9, lowest=50.0, highest=5000.0)
-MIX = torch.tensor([[2.0, 1.0], [-1.0, 2.0], [0.5, -1.5], [1.0, 1.0], [-2.0, 0.5]])
+assert _spec is not None
+assert _spec.loader is not None
+world = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(world)
+SHORT, SIZES, SOURCES = world.SHORT, world.SIZES, world.SOURCES
+draw, make, means, run = world.draw, world.make, world.means, world.run
+same, seeded, weights = world.same, world.seeded, world.weights
 Features = dict[str, Tensor]
-
-
-def draw(count: int, generator: torch.Generator) -> Features:
-    """Return smooth features of two causes, which both sources share."""
-    causes = torch.randn(count, 2, 2, 2, generator=generator)
-    causes = torch.nn.functional.interpolate(causes, size=(4, 4), mode="bilinear")
-    x = torch.einsum("cn,bnhw->bchw", MIX, causes)
-    return {"a": x[:, :3].relu(), "b": x[:, 3:]}
-
-
-def seeded(seed: int, count: int = 128) -> Features:
-    return draw(count, torch.Generator().manual_seed(seed))
-
-
-def make(scheme: str = "separate", prior: str = "codebook-global", seed: int = 1) -> FeatureCodec:
-    torch.manual_seed(seed)
-    model = FeatureCodec(SCHEMES[scheme](SOURCES, replace(SIZES, prior=prior)))
-    model.start(seeded(0))
-    return model
-
-
-def means() -> dict[str, Objective]:
-    def answer(x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3))
-
-    def distance(got: Tensor, wanted: Tensor) -> Tensor:
-        return (got - wanted).square().sum(1)
-
-    return {task: Objective(answer, distance, unit=0.5, weight=2.0) for task in ("a", "b")}
-
-
-def run(model: FeatureCodec, options: TrainOptions = SHORT, **more: Any) -> TrainLog:
-    return train(model, draw, means(), options, **more)
-
-
-def weights(model: FeatureCodec) -> Features:
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
-
-
-def same(a: Features, b: Features) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 class Stopped(Exception):
@@ -107,7 +63,9 @@ def test_a_training_goes_on_as_if_it_had_not_stopped(
     assert path.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     config = json.loads(path.with_suffix(".json").read_text())["config"]
     assert (config["step"], config["moments"]) == (40, 40)
-    assert run(make(scheme, prior), checkpoint=path).rows == wanted.rows  # nothing is left to do
+    again = run(make(scheme, prior), checkpoint=path)
+    assert again.rows == wanted.rows
+    assert (again.begin, again.steps, again.trained) == (40, 40, 0)
 
 
 def test_a_slow_training_is_kept_between_its_checks(
@@ -196,3 +154,126 @@ def test_a_checkpoint_for_other_networks_of_equal_sizes(tmp_path: Path) -> None:
     other.config = replace(other.config, sources=(first, SOURCES[1]))
     with pytest.raises(ArgumentError, match="is for the networks .*'a', ''.*'a', 'another'"):
         run(other, SHORT, checkpoint=path)
+
+
+# A finished checkpoint, and one that cannot be written.
+
+
+def tens(count: int, generator: torch.Generator) -> Features:
+    return {name: 10 * x for name, x in draw(count, generator).items()}
+
+
+OTHER_RUNS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "shorter": ({"steps": 20}, "steps=40", "steps=20"),
+    "seed": ({"seed": 3}, r"seed=0, data of means a \(.*", r"seed=3, data of means a \(.*"),
+    "rate": ({"lr": 0.01, "ema": 0.5}, "lr=0.005, ema=0.9", "lr=0.01, ema=0.5"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_RUNS)
+def test_a_finished_checkpoint_is_not_another_runs(name: str, tmp_path: Path) -> None:
+    changes, theirs, ours = OTHER_RUNS[name]
+    path = tmp_path / "x.safetensors"
+    run(make(), checkpoint=path)
+    before = path.read_bytes()
+    message = (
+        f"x.safetensors is at step 40 of the run with {theirs}, which leaves this one nothing to "
+        f"do, with {ours}, must be of this run or leave steps; raise steps or minutes"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        run(make(), replace(SHORT, **changes), checkpoint=path)
+    assert path.read_bytes() == before
+    assert run(make(), replace(SHORT, **changes | {"steps": 41}), checkpoint=path).trained == 1
+
+
+def test_a_finished_checkpoint_is_not_for_other_data_or_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    run(make("joint"), checkpoint=path)
+    with pytest.raises(ArgumentError, match=r"run with data of means a \(.*, with data of means a"):
+        train(make("joint"), tens, means(), SHORT, checkpoint=path)
+    only = {"a": means()["a"]}
+    with pytest.raises(ArgumentError, match=r"tasks=\['a', 'b'\], which .*, with tasks=\['a'\]"):
+        train(make("joint"), draw, only, SHORT, tasks=("a",), checkpoint=path)
+    other = make("joint")
+    other.config = replace(other.config, order=("joint",))
+    with pytest.raises(ArgumentError, match=r"codec=[0-9a-f]{12}, which .*, with codec=[0-9a-f]"):
+        run(other, checkpoint=path)
+
+
+def nearly(count: int, generator: torch.Generator) -> Features:
+    """The same features as another device works them out."""
+    return {name: x * (1 + 1e-4) for name, x in draw(count, generator).items()}
+
+
+def test_the_same_run_is_known_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    model, again = make(), make(seed=7)
+    run(model, checkpoint=path)
+    assert train(again, nearly, means(), SHORT, checkpoint=path).trained == 0
+    assert same(weights(again), weights(model))
+    about = json.loads(path.with_suffix(".json").read_text())
+    del about["config"]["run"]  # written by an earlier version, which did not say
+    path.with_suffix(".json").write_text(json.dumps(about))
+    assert run(make(), replace(SHORT, steps=20), checkpoint=path).trained == 0
+
+
+class FullDisk:
+    """Refuses to write from some call on, as a disk without space does."""
+
+    def __init__(self, good: int) -> None:
+        self.good = good
+        self.write = Path.write_bytes
+
+    def __call__(self, path: Path, data: bytes) -> int:
+        self.good -= 1
+        if self.good < 0:
+            raise OSError(28, "No space left on device")
+        return self.write(path, data)
+
+
+def fill(monkeypatch: pytest.MonkeyPatch, good: int) -> None:
+    disk = FullDisk(good)
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: disk(path, data))
+
+
+def test_a_full_disk_is_noticed_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(monkeypatch, 0)
+    steps: list[int] = []
+    with pytest.raises(ArgumentError, match=r"x.json cannot be written \(No space left"):
+        run(
+            make(),
+            checkpoint=tmp_path / "x.safetensors",
+            progress=lambda step, _: steps.append(step),
+        )
+    assert steps == []
+
+
+def test_a_disk_that_fills_does_not_end_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_loop, "CHECK_EVERY", 10)
+    whole, model = make(), make()
+    wanted = run(whole)
+    fill(monkeypatch, 4)  # the first one and that of step 10, of two files each
+    path = tmp_path / "x.safetensors"
+    with pytest.warns(
+        RuntimeWarning, match="of step 20 cannot be written, the training goes on .*No space left"
+    ) as seen:
+        log = run(model, checkpoint=path)
+    assert len(seen) == 1
+    assert "No space left" in log.not_kept
+    assert log.rows == wanted.rows
+    assert same(weights(model), weights(whole))
+    assert json.loads(path.with_suffix(".json").read_text())["config"]["step"] == 10
+    monkeypatch.undo()
+    assert run(make(), checkpoint=path).not_kept == ""
+
+
+def test_features_that_are_no_numbers_are_still_the_losss_error(tmp_path: Path) -> None:
+    def broken(count: int, generator: torch.Generator) -> Features:
+        return {name: x * math.nan for name, x in draw(count, generator).items()}
+
+    with pytest.raises(ArgumentError, match="loss is nan at step 40"):
+        train(make(), broken, means(), SHORT, checkpoint=tmp_path / "x.safetensors")

@@ -1,8 +1,9 @@
 """Training: the loss by hand, what is drawn, schemes that learn, resuming, freezing, errors."""
 
+import importlib.util
 import math
-from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,16 +11,14 @@ import torch
 from torch import Tensor
 
 from foveal.codec import training_loop
-from foveal.codec.config import CodecConfig, Head, Source
+from foveal.codec.config import Head, Source
 from foveal.codec.model import FeatureCodec
 from foveal.codec.prior.codebook_vq import CodebookVQPrior
 from foveal.codec.rates import OFF
-from foveal.codec.schemes import Sizes, conditional, joint, separate
+from foveal.codec.schemes import joint
 from foveal.codec.stream import decode, decode_symbols, encode
 from foveal.codec.training import (
     ANSWER,
-    Objective,
-    TrainLog,
     TrainOptions,
     draw_orders,
     draw_qualities,
@@ -29,60 +28,17 @@ from foveal.codec.training import (
 )
 from foveal.errors import ArgumentError
 
-SOURCES = (
-    Source("a", 3, height=4, width=4, nonnegative=True),
-    Source("b", 2, height=4, width=4),
+_spec = importlib.util.spec_from_file_location(
+    "training_world", Path(__file__).with_name("training_world.py")
 )
-SIZES = Sizes(4, 2, 8, 8, 0, "codebook-global", side=2, codewords=3, hyper_hidden=4)
-SCHEMES: dict[str, Callable[..., CodecConfig]] = {
-    "separate": separate,
-    "joint": joint,
-    "conditional": conditional,
-}
-SHORT = TrainOptions(steps=40, batch=8, lr=5e-3, ema=0.9, lowest=50.0, highest=5000.0)
-MIX = torch.tensor([[2.0, 1.0], [-1.0, 2.0], [0.5, -1.5], [1.0, 1.0], [-2.0, 0.5]])
+assert _spec is not None
+assert _spec.loader is not None
+world = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(world)
+SCHEMES, SHORT, SIZES, SOURCES = world.SCHEMES, world.SHORT, world.SIZES, world.SOURCES
+draw, make, means, run = world.draw, world.make, world.means, world.run
+same, seeded, weights = world.same, world.seeded, world.weights
 Features = dict[str, Tensor]
-
-
-def draw(count: int, generator: torch.Generator) -> Features:
-    """Return smooth features of two causes, which both sources share."""
-    causes = torch.randn(count, 2, 2, 2, generator=generator)
-    causes = torch.nn.functional.interpolate(causes, size=(4, 4), mode="bilinear")
-    x = torch.einsum("cn,bnhw->bchw", MIX, causes)
-    return {"a": x[:, :3].relu(), "b": x[:, 3:]}
-
-
-def seeded(seed: int, count: int = 128) -> Features:
-    return draw(count, torch.Generator().manual_seed(seed))
-
-
-def make(scheme: str = "separate", prior: str = "codebook-global", seed: int = 1) -> FeatureCodec:
-    torch.manual_seed(seed)
-    model = FeatureCodec(SCHEMES[scheme](SOURCES, replace(SIZES, prior=prior)))
-    model.start(seeded(0))
-    return model
-
-
-def means() -> dict[str, Objective]:
-    def answer(x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3))
-
-    def distance(got: Tensor, wanted: Tensor) -> Tensor:
-        return (got - wanted).square().sum(1)
-
-    return {task: Objective(answer, distance, unit=0.5, weight=2.0) for task in ("a", "b")}
-
-
-def run(model: FeatureCodec, options: TrainOptions = SHORT, **more: Any) -> TrainLog:
-    return train(model, draw, means(), options, **more)
-
-
-def weights(model: FeatureCodec) -> Features:
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
-
-
-def same(a: Features, b: Features) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 # What is drawn, and the loss.

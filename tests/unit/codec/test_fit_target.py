@@ -1,0 +1,181 @@
+"""Where a fitted model goes: tried before the training, and never lost after it."""
+
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+from typer.testing import CliRunner
+
+from foveal.cli.app import app
+from foveal.codec import saving, schemes
+from foveal.codec.fit import Fit, fit
+from foveal.codec.model import FeatureCodec
+from foveal.codec.training import TrainOptions
+from foveal.errors import ArgumentError
+
+SIZES = schemes.Sizes(4, 2, 4, 4, 0, "factorized")
+OPTIONS = TrainOptions(steps=3, batch=4, warm_up=0.0)
+FULL = "No space left on device"
+
+
+class Planes:
+    """Two planes of a picture; the answer is their means."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        return functional.avg_pool2d(images, 2)[:, :2]
+
+    def decode(self, features: Tensor) -> Tensor:
+        return features.mean((2, 3))
+
+
+def pictures() -> list[Tensor]:
+    return list(torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(1)))
+
+
+def fitted(target: Path | None, seen: list[int] | None = None, steps: int = 3) -> Fit:
+    return fit(
+        {"tint": Planes()},
+        pictures(),
+        sizes=SIZES,
+        options=replace(OPTIONS, steps=steps),
+        target=target,
+        progress=None if seen is None else lambda step, _: seen.append(step),
+    )
+
+
+def fill(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Let nothing more be written below some folders."""
+    write = Path.write_bytes
+
+    def refuse(path: Path, data: bytes) -> int:
+        if any(path.is_relative_to(folder) for folder in folders):
+            raise OSError(28, FULL)
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+
+
+def fill_after_training(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let a folder's disk be full as soon as a training is done."""
+    module = sys.modules["foveal.codec.fit"]  # the package has a function of that name
+    train = module.train
+
+    def then_full(*arguments: Any, **more: Any) -> Any:
+        log = train(*arguments, **more)
+        fill(monkeypatch, folder)
+        return log
+
+    monkeypatch.setattr(module, "train", then_full)
+
+
+def others(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let this be the only other place."""
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(folder))
+    monkeypatch.setattr(saving, "cache_dir", lambda: folder)
+    monkeypatch.setattr(Path, "home", lambda: folder)
+    monkeypatch.chdir(folder)
+
+
+def test_the_place_is_tried_and_the_training_is_the_same(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "m.safetensors"
+    done, plain = fitted(target), fitted(None)
+    assert (done.saved, done.problem, plain.saved) == (target, "", None)
+    assert sorted(p.name for p in target.parent.iterdir()) == ["m.json", "m.safetensors"]
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+    assert FeatureCodec.load(target).model_id == done.model.model_id == plain.model.model_id
+
+
+def test_a_place_that_cannot_be_written_ends_it_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(ArgumentError, match=r"folder\.safetensors, a folder or a device, must be"):
+        fitted(tmp_path / "folder.safetensors", steps)
+    with pytest.raises(ArgumentError, match=r"target is .*m\.bin, must end in \.safetensors"):
+        fitted(tmp_path / "m.bin", steps)
+    with pytest.raises(ArgumentError, match=r"which cannot be written \(.*File name too long"):
+        fitted(tmp_path / f"{'m' * 300}.safetensors", steps)
+    (tmp_path / "old.safetensors").write_bytes(b"something dear")
+    fill(monkeypatch, tmp_path)
+    message = (
+        rf"fit: target is .*old.*, which cannot be written \(.*{FULL}\), must be writable before"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        fitted(tmp_path / "old.safetensors", steps)
+    assert steps == []
+    assert (tmp_path / "old.safetensors").read_bytes() == b"something dear"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.safetensors", "old.safetensors"]
+
+
+def test_a_disk_that_is_full_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others(monkeypatch, tmp_path / "else")
+    target = tmp_path / "full" / "m.safetensors"
+    fill_after_training(monkeypatch, target.parent)
+    done = fitted(target)
+    assert done.saved is not None
+    assert done.saved.is_relative_to(tmp_path / "else")
+    assert FeatureCodec.load(done.saved).model_id == done.model.model_id
+    assert f"{target} cannot be written any more" in done.problem
+    assert FULL in done.problem
+    assert done.problem.endswith(f"the trained model is in {done.saved}: move it and its .json")
+    assert not target.exists()
+
+
+def test_no_place_at_all_leaves_the_model_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others(monkeypatch, tmp_path / "else")
+    model = fitted(None).model
+    fill(monkeypatch, tmp_path)
+    saved, problem = saving.save_somewhere(model, tmp_path / "m.safetensors")
+    assert saved is None
+    assert problem.endswith("nor can any other place; the trained model is in memory alone")
+    assert list((tmp_path / "else").iterdir()) == []
+    monkeypatch.undo()
+    assert saving.save_somewhere(model, tmp_path / "m.safetensors")[1] == ""
+
+
+def test_the_command_line_says_where_the_model_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    (tmp_path / "in").mkdir()
+    for i, picture in enumerate(pictures()):
+        pixels = (picture * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{i}.png")
+    (tmp_path / "planes_of_training.py").write_text(
+        "import torch\n\nclass Planes:\n"
+        "    def preprocess(self, images):\n        return images[:, :, :16, :16]\n"
+        "    def encode(self, images):\n        return images[:, :2]\n"
+        "    def decode(self, features):\n        return features.mean((2, 3))\n"
+    )
+    others(monkeypatch, tmp_path / "else")
+    monkeypatch.chdir(tmp_path)
+    options = "networks=tint@planes_of_training:Planes steps=2 batch=2 views=1 channels=4 hidden=4"
+    words = ["train", "codec", "in", "full/m.safetensors"]
+    words += [w for option in f"{options} device=cpu".split() for w in ("-o", option)]
+    kept = ["--resume", "kept/c.safetensors"]
+    with monkeypatch.context() as inner:
+        fill_after_training(inner, tmp_path / "full")
+        failed = CliRunner().invoke(app, [*words, *kept, "--json"])
+    assert isinstance(failed.exception, ArgumentError)
+    found = json.loads(failed.stdout)
+    assert f"the trained model is in {found['output']}: move it" in str(failed.exception)
+    assert FeatureCodec.load(found["output"]).model_id.hex() == found["model_id"]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    again = CliRunner().invoke(app, [*words, *kept], catch_exceptions=False).stdout
+    assert "c.safetensors: checkpoint of this very training, finished at step 2: 0 steps" in again
+    assert (
+        FeatureCodec.load(tmp_path / "full" / "m.safetensors").model_id.hex() == found["model_id"]
+    )
