@@ -33,6 +33,25 @@ def contact_plan(keyframes: Sequence[Keyframe], times: NDArray[np.float64]) -> N
     return out
 
 
+def other_supports(
+    keyframes: Sequence[Keyframe], times: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Spread over frames whether anything but the feet carries the figure, and the feet's ground.
+
+    Args:
+        keyframes: The plan; the first one is at time 0.
+        times: Frame times (frames,), s.
+
+    Returns: Whether a seat, hand or the like bears weight (frames,), and the height of the surface
+    under the left and right foot (frames, 2), m.
+    """
+    keys = np.cumsum([key.dt if i else 0.0 for i, key in enumerate(keyframes)])
+    at = np.clip(np.searchsorted(keys, times - 1e-9), min(1, len(keys) - 1), len(keys) - 1)
+    carried = np.array([bool(key.supports) for key in keyframes])
+    levels = np.array([[key.levels.get(name, 0.0) for name in CONTACTS] for key in keyframes])
+    return carried[at], levels[at]
+
+
 def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
     """Split a row of flags into (first frame, one past the last, flag)."""
     edges = [0, *(np.flatnonzero(np.diff(flags.astype(np.int8))) + 1), len(flags)]

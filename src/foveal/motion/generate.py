@@ -1,15 +1,22 @@
 """The whole path: instruction, keyframes, in-fill, tracking, clip."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from foveal.errors import ArgumentError, UnsupportedError
 from foveal.motion.clip import Clip
-from foveal.motion.director.providers import Provider, Scripted
+from foveal.motion.director.chat import ChatModel
+from foveal.motion.director.constraints import Constraints
+from foveal.motion.director.direction import Direction, Mode
+from foveal.motion.director.keep import keep_exactly
+from foveal.motion.director.loop import Limits
+from foveal.motion.director.planning import plan_with_model, whole_motion
+from foveal.motion.director.providers import Plan, Provider, Scripted
 from foveal.motion.inbetween import Method, fill, resolve
 from foveal.motion.metrics import score
 from foveal.motion.skeleton import humanoid
@@ -23,8 +30,11 @@ MAX_SECONDS = 120.0
 def generate(
     instruction: str,
     *,
-    provider: Provider | None = None,
-    scene: str | None = None,
+    provider: Provider | ChatModel | None = None,
+    mode: Mode | None = None,
+    constraints: Constraints | None = None,
+    limits: Limits | None = None,
+    scene: Mapping[str, object] | str | Path | None = None,
     track: Track = "mpc",
     seed: int = 0,
     fps: float = 30,
@@ -36,9 +46,17 @@ def generate(
     """Make a clip of a figure that does what an instruction says.
 
     Args:
-        instruction: English, for example "bow and then wave with the left hand".
-        provider: Who decides the keyframes. Default `Scripted()`: the hand-written library.
-        scene: Must be None; scenes are not built.
+        instruction: For example "bow and then wave with the left hand"; English for `Scripted`,
+            any language for a chat model.
+        provider: Who decides the keyframes: a chat model (`OpenAICompatible`, `ManualModel`,
+            `CallbackModel`, `Recorded`), or anything with `plan(instruction)`. Default
+            `Scripted()`: the hand-written library.
+        mode: Of a chat model: "faithful" (default) asks for one keyframe after the other and
+            shows what came of each; "fast" asks once for all.
+        constraints: Of a chat model: own keyframes, a duration, a path, cycles.
+        limits: Of a chat model: where it ends if the model does not end it.
+        scene: Of a chat model: surfaces by name or an MJCF file, see `load_scene`; None is the
+            empty floor. Needs `track="kinematic"`.
         track: "mpc" simulates the figure in MuJoCo and steers it with sampled control (needs the
             `motion` extra); "kinematic" is immediate, without physics.
         seed: Seed of the sampled control, >= 0; "kinematic" gives the same clip for any.
@@ -51,24 +69,22 @@ def generate(
 
     Returns: The clip. `clip.status` is "kinematic", "tracked" (it did not fall), or says when it
     fell; a fall is returned and never hidden. Whether the motion shows what was asked is not in
-    the status but in `clip.receipt.details`: `predicates` and `predicate_failures`.
+    the status but in `clip.receipt.details`: `predicates` and `predicate_failures`; with a chat
+    model also `complete`, `marks` (what is missing), `facts` (of the whole motion, if its action is
+    in the fact list) and `direction` (keyframes, contact plan, transcript and cost, plain data).
     `clip.receipt.loss` is the tracking error, m ("mpc").
 
     Raises:
         ArgumentError: empty instruction, or an argument out of range.
-        ProviderError: the provider does not know what to do.
-        UnsupportedError: `scene` is given.
-        MissingExtraError: `track="mpc"` without MuJoCo.
+        ProviderError: the provider does not know what to do, or fails before the first keyframe.
+        UnsupportedError: `scene` with a provider that is no chat model or with `track="mpc"`.
+        MissingExtraError: `track="mpc"` without MuJoCo, a chat model without mink.
 
     Source: Zhang et al., "FreeMotion: MoCap-Free Human Motion Synthesis with Multimodal Large
-    Language Models", ECCV 2024, arXiv:2406.10740. Differs: a scripted director in place of a
-    language model, contact-pinned smooth in-fill, and predictive control in place of a trained
+    Language Models", ECCV 2024, arXiv:2406.10740. Differs: a scripted director beside
+    the language model, contact-pinned smooth in-fill, and predictive control in place of a trained
     tracker.
     """
-    if scene is not None:
-        raise UnsupportedError(
-            f"generate: scene is {scene!r}, must be None; only the empty floor is built"
-        )
     if track not in ("mpc", "kinematic"):
         raise ArgumentError(f"generate: track is {track!r}, must be 'mpc' or 'kinematic'; pick one")
     if not 5 <= fps <= 120:
@@ -84,14 +100,25 @@ def generate(
     started = time.perf_counter()
     if provider is None:
         provider = Scripted()
-    elif not isinstance(provider, Provider):
-        raise ArgumentError(
-            f"generate: provider is {provider!r}, must have a method plan(instruction); "
-            "pass motion.Scripted()"
-        )
     if not isinstance(instruction, str) or not instruction.strip():
         raise ArgumentError(f"generate: instruction is {instruction!r}, must be words")
-    plan = provider.plan(instruction)
+    direction: Direction | None = None
+    if isinstance(provider, ChatModel):
+        if scene is not None and track != "kinematic":
+            raise UnsupportedError(
+                f"generate: track is {track!r} with a scene, must be 'kinematic'; the physics "
+                "tracker knows only the empty floor"
+            )
+        plan, direction = plan_with_model(
+            instruction.strip(),
+            provider,
+            mode=mode or "faithful",
+            scene=scene,
+            constraints=constraints,
+            limits=limits,
+        )
+    else:
+        plan = _planned(instruction, provider, scene, mode, constraints, limits)
     skeleton = humanoid()
     poses = resolve(plan.keyframes, skeleton)
     if poses.times[-1] > MAX_SECONDS:
@@ -99,8 +126,10 @@ def generate(
             f"generate: instruction needs {poses.times[-1]:.0f} s, must be at most "
             f"{MAX_SECONDS:.0f} s; split it"
         )
-    frames = fill(poses, skeleton, fps=fps, method=method)
+    frames = fill(poses, skeleton, fps=fps, method=method, keyframes=plan.keyframes)
     frames, contacts = track_kinematic(skeleton, plan.keyframes, frames, fps=fps)
+    if direction is not None:
+        frames = keep_exactly(skeleton, frames, poses, direction.kept)
     clip = Clip(
         skeleton,
         float(fps),
@@ -113,6 +142,8 @@ def generate(
         plan.actions,
     )
     details: dict[str, Any] = {"track": track, "provider": plan.provider, "method": method}
+    if direction is not None:
+        details |= whole_motion(direction, clip, scene, constraints)
     if track == "mpc":
         from foveal.motion.track.mpc import track_mpc
 
@@ -145,3 +176,32 @@ def generate(
         details=details,
     )
     return replace(clip, receipt=receipt)
+
+
+def _planned(
+    instruction: str,
+    provider: object,
+    scene: object,
+    mode: object,
+    constraints: object,
+    limits: object,
+) -> Plan:
+    """Ask a provider that is no chat model, which has no use for a chat model's arguments."""
+    if not isinstance(provider, Provider):
+        raise ArgumentError(
+            f"generate: provider is {provider!r}, must have a method plan(instruction) or "
+            "complete(request); pass motion.Scripted() or a chat model"
+        )
+    if scene is not None:
+        raise UnsupportedError(
+            f"generate: scene is {scene!r}, must be None with {type(provider).__name__}, which "
+            "knows only the empty floor; pass a chat model as provider"
+        )
+    given = {"mode": mode, "constraints": constraints, "limits": limits}
+    for name, value in given.items():
+        if value is not None:
+            raise ArgumentError(
+                f"generate: {name} is {value!r}, must be None with {type(provider).__name__}; pass "
+                "a chat model as provider"
+            )
+    return provider.plan(instruction)

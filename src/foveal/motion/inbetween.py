@@ -15,13 +15,15 @@ import numpy as np
 from foveal.errors import ArgumentError
 from foveal.motion import rotations as rot
 from foveal.motion.director.commands import Keyframe, validate
+from foveal.motion.director.parts import hinges_of
+from foveal.motion.director.timing import part_times
 from foveal.motion.legs import leg_hinges, solve_leg
 from foveal.motion.rotations import Array
 from foveal.motion.skeleton import SIDES, Skeleton
 
 Method = Literal["smooth", "linear"]
 METHODS: tuple[Method, ...] = ("smooth", "linear")
-_Y, _Z = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
+_X, _Y, _Z = np.eye(3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,10 @@ def resolve(keyframes: Sequence[Keyframe], skeleton: Skeleton) -> Trajectory:
     root = skeleton.offsets[0] + scale * np.array([key.pelvis for key in keyframes])
     rotations = rot.multiply(
         rot.from_axis_angle(_Z, np.array([key.turn for key in keyframes])),
-        rot.from_axis_angle(_Y, np.array([key.tilt for key in keyframes])),
+        rot.multiply(
+            rot.from_axis_angle(_Y, np.array([key.tilt for key in keyframes])),
+            rot.from_axis_angle(-_X, np.array([key.lean for key in keyframes])),
+        ),
     )
     angles = np.zeros((count, len(skeleton.hinges)))
     for i, key in enumerate(keyframes):
@@ -95,9 +100,18 @@ def knot_slopes(times: Array, values: Array) -> Array:
     return out
 
 
-def _quintic(times: Array, values: Array, at: Array) -> Array:
-    """Evaluate the quintic Hermite spline with `knot_slopes` and zero knot acceleration."""
+def quintic(times: Array, values: Array, at: Array, rest: Array | None = None) -> Array:
+    """Evaluate the quintic Hermite spline with `knot_slopes` and zero knot acceleration.
+
+    Args:
+        times: Knots (knots,), s.
+        values: (knots, ...).
+        at: Times to evaluate at, s.
+        rest: Knots (knots,) where the speed is zero whatever comes before and after.
+    """
     slopes = knot_slopes(times, values)
+    if rest is not None:
+        slopes[rest] = 0.0
     i = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(times) - 2)
     shape = (-1, *([1] * (values.ndim - 1)))
     h = np.diff(times)[i].reshape(shape)
@@ -112,7 +126,14 @@ def _quintic(times: Array, values: Array, at: Array) -> Array:
     )
 
 
-def fill(poses: Trajectory, skeleton: Skeleton, *, fps: float, method: Method) -> Trajectory:
+def fill(
+    poses: Trajectory,
+    skeleton: Skeleton,
+    *,
+    fps: float,
+    method: Method,
+    keyframes: Sequence[Keyframe] = (),
+) -> Trajectory:
     """Interpolate poses to frames at `fps`.
 
     Args:
@@ -120,6 +141,7 @@ def fill(poses: Trajectory, skeleton: Skeleton, *, fps: float, method: Method) -
         skeleton: The figure.
         fps: Frames a second, > 0.
         method: "smooth", or "linear" as in the paper (20 fps there).
+        keyframes: The plan that `poses` are of; its timing of parts is kept by "smooth".
 
     Raises:
         ArgumentError: `method` is not known.
@@ -133,12 +155,16 @@ def fill(poses: Trajectory, skeleton: Skeleton, *, fps: float, method: Method) -
     at = np.minimum(frames, times[-1])
     low, high = skeleton.limits.T
     if method == "smooth":
-        return Trajectory(
-            frames,
-            _quintic(times, poses.root_positions, at),
-            rot.normalize(_quintic(times, poses.root_rotations, at)),
-            np.clip(_quintic(times, poses.angles, at), low, high),
-        )
+        root = quintic(times, poses.root_positions, at)
+        turn = quintic(times, poses.root_rotations, at)
+        angles = quintic(times, poses.angles, at)
+        for part, warped, rest in part_times(keyframes, times, at):
+            columns = hinges_of(skeleton, part)
+            angles[:, columns] = quintic(times, poses.angles[:, columns], warped, rest)
+            if part == "pelvis":
+                root = quintic(times, poses.root_positions, warped, rest)
+                turn = quintic(times, poses.root_rotations, warped, rest)
+        return Trajectory(frames, root, rot.normalize(turn), np.clip(angles, low, high))
     i = np.clip(np.searchsorted(times, at, side="right") - 1, 0, count - 2)
     u = (at - times[i]) / np.diff(times)[i]
     root = poses.root_positions

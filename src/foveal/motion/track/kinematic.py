@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foveal.motion import rotations as rot
-from foveal.motion.contacts import contact_plan, runs
+from foveal.motion.contacts import contact_plan, other_supports, runs
 from foveal.motion.director.commands import Keyframe
 from foveal.motion.inbetween import Trajectory, rest_ankles
 from foveal.motion.legs import hip_positions, leg_hinges, leg_length, solve_leg
@@ -50,8 +50,8 @@ def _quintic(
     return z0 + u * (v0 + u * (0.5 * a0 + u * (c3 + u * (c4 + u * c5))))
 
 
-def _ballistic(skeleton: Skeleton, t: Trajectory, contacts: Array) -> Array:
-    """Root positions whose centre of mass follows a parabola while no foot is planted.
+def _ballistic(skeleton: Skeleton, t: Trajectory, contacts: Array, carried: Array) -> Array:
+    """Root positions whose centre of mass follows a parabola while nothing carries the figure.
 
     The push before and the yielding after are bent to leave and to meet the parabola at its
     speed and at the acceleration of gravity, so that the ground force fades out and in.
@@ -59,7 +59,7 @@ def _ballistic(skeleton: Skeleton, t: Trajectory, contacts: Array) -> Array:
     root = t.root_positions.copy()
     com = skeleton.center_of_mass(*_pose(skeleton, t, root, t.angles))
     wanted, last = com.copy(), len(root) - 1
-    for first, end, free in runs(~np.asarray(contacts.any(axis=1))):
+    for first, end, free in runs(~np.asarray(contacts.any(axis=1) | carried)):
         a, b = first - 1, end
         if not free or a < 0 or b > last:
             continue
@@ -87,7 +87,7 @@ def _ballistic(skeleton: Skeleton, t: Trajectory, contacts: Array) -> Array:
 
 
 def _feet(
-    skeleton: Skeleton, positions: Array, world: Array, contacts: Array
+    skeleton: Skeleton, positions: Array, world: Array, contacts: Array, levels: Array
 ) -> dict[str, tuple[Array, Array]]:
     """Foot targets: constant while planted, the reference bent to meet them while swinging."""
     out = {}
@@ -100,7 +100,7 @@ def _feet(
             if planted:
                 # Land where the reference lands; at the start of the clip, where it stands.
                 ankle[first:end, :2] = ankle[first, :2]
-                ankle[first:end, 2] = rest[side][2]
+                ankle[first:end, 2] = rest[side][2] + levels[first:end, column]
                 flat = rot.from_axis_angle(_Z, _yaw(world[first : first + 1, body]))
                 turn[first:end] = flat
         for first, end, planted in spans:
@@ -204,9 +204,11 @@ def track_kinematic(
     plan (frames, 2). A planted foot is constant unless a hinge limit keeps the leg from it.
     """
     contacts = contact_plan(keyframes, reference.times)
-    root = _ballistic(skeleton, reference, contacts)
+    carried, levels = other_supports(keyframes, reference.times)
+    root = _ballistic(skeleton, reference, contacts, carried)
+    share = 1.0 - _smooth(carried.astype(np.float64)[:, None], max(0.1 * fps, 1.0))
     positions, world = _pose(skeleton, reference, root, reference.angles)
-    feet = _feet(skeleton, positions, world, contacts)
+    feet = _feet(skeleton, positions, world, contacts, levels)
     angles = reference.angles.copy()
     low, high = skeleton.limits.T
     balanced: Array | None = None
@@ -220,7 +222,7 @@ def track_kinematic(
         if balanced is None:
             balanced = _balanced(skeleton, com, feet, contacts, fps)
         root = root.copy()
-        root[:, :2] += balanced - com[:, :2]
+        root[:, :2] += share * (balanced - com[:, :2])
     root = _lower_into_reach(skeleton, reference, root, feet, contacts, fps)
     for side in SIDES:
         columns = leg_hinges(skeleton, side)

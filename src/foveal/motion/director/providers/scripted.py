@@ -32,7 +32,7 @@ class Plan:
     provider: str = "scripted"
 
 
-def _stem(word: str) -> str | None:
+def stem(word: str) -> str | None:
     """Find the action of a word, allowing -s, -es, -ing, -ed and a doubled consonant."""
     candidates = [word]
     for suffix in ("s", "es", "ing", "ed", "d"):
@@ -72,7 +72,7 @@ def parse(instruction: str) -> list[tuple[str, Side]]:
                 times = _TIMES[word]
             elif word in _FILLER:
                 continue
-            elif (name := _stem(word)) is not None:
+            elif (name := stem(word)) is not None:
                 actions.append(name)
             else:
                 raise ProviderError(
