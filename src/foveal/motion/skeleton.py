@@ -8,9 +8,10 @@ values on both sides make a symmetric pose.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -113,6 +114,26 @@ class Skeleton:
     sole_radius: float
     height: float
     mass: float
+
+    @classmethod
+    def from_mjcf(
+        cls, source: str | Path, *, names: Mapping[str, str] | None = None, strength: float = 1.0
+    ) -> "Skeleton":
+        """Read a figure from an MJCF document or file; see `foveal.motion.body.read_mjcf`.
+
+        Args:
+            source: The document, or the path of a file.
+            names: Names of its bodies to ours, where they differ.
+            strength: Factor of all torques.
+
+        Raises:
+            ArgumentError: no MJCF, not one figure, no feet, or an unknown name.
+            UnsupportedError: a ball or slide joint.
+            MissingExtraError: MuJoCo is not installed.
+        """
+        from foveal.motion.body import read_mjcf
+
+        return read_mjcf(source, names=names, strength=strength)
 
     @property
     def num_bodies(self) -> int:

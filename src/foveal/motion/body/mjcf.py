@@ -90,7 +90,12 @@ def to_mjcf(skeleton: Skeleton, *, timestep: float = 0.005, damping_ratio: float
         ls_iterations="20",
     )  # fmt: skip
     default = ET.SubElement(root, "default")
-    ET.SubElement(default, "geom", contype="1", conaffinity="0", condim="3", friction="1 .01 .001")
+    # contacts of a small figure are as stiff, against its weight and size, as those of a tall one
+    soft = max(2.0 * timestep, 0.02 * min(1.0, (skeleton.height / 1.7) ** 0.5))
+    ET.SubElement(
+        default, "geom", contype="1", conaffinity="0", condim="3", friction="1 .01 .001",
+        solref=_text(soft, 1.0),
+    )  # fmt: skip
     size = skeleton.mass / 70.0 * (skeleton.height / 1.7) ** 2
     ET.SubElement(default, "joint", armature=_text(0.02 * size), damping=_text(0.5 * size))
     world = ET.SubElement(root, "worldbody")

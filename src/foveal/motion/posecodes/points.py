@@ -9,14 +9,14 @@ import numpy as np
 
 from foveal.errors import ArgumentError
 from foveal.motion.rotations import Array
-from foveal.motion.skeleton import SIDES, Shape, Skeleton
+from foveal.motion.skeleton import SIDES, Skeleton
 
 Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A point of a body: from its joint or the middle of its solid, offset at 1.7 m height."""
+    """A point of a body: from its joint or its middle, offset at 1.7 m height."""
 
     body: str
     at: Literal["joint", "solid"] = "solid"
@@ -141,22 +141,14 @@ def find_point(skeleton: Skeleton, name: str) -> tuple[int, Array]:
     body = skeleton.names.index(anchor.body)
     local = np.array(anchor.offset) * skeleton.height / 1.7
     if anchor.at == "solid":
-        local = local + solid(skeleton, body).center
+        local = local + middle(skeleton, body)
     return body, local
 
 
-def solid(skeleton: Skeleton, body: int) -> Shape:
-    """Return the first solid of a body.
-
-    Raises:
-        ArgumentError: the body has none.
-    """
-    for shape in skeleton.shapes:
-        if shape.body == body:
-            return shape
-    raise ArgumentError(
-        f"find_point: the body {skeleton.names[body]!r} has no solid, must have one; name a joint"
-    )
+def middle(skeleton: Skeleton, body: int) -> Array:
+    """Return the middle (3,) of a body in its frame: of its box, or else its centre of mass."""
+    boxes = [s for s in skeleton.shapes if s.body == body and s.kind == "box"]
+    return boxes[0].center if boxes else skeleton.centers[body]
 
 
 def find_axis(
