@@ -101,6 +101,14 @@ class Coder:
         self, rows: slice, qualities: Ints, order: int = 0
     ) -> tuple[list[list[bytes]], tuple[float, float]]:
         """Return per image one stream per layer, and the ideal bits of both kinds of symbols."""
+        columns, _, ideal = self.layers(rows, qualities, order)
+        count = len(qualities)
+        return [[columns[number][i] for number in self.numbers] for i in range(count)], ideal
+
+    def layers(
+        self, rows: slice, qualities: Ints, order: int = 0
+    ) -> tuple[dict[int, list[bytes]], dict[int, Ints], tuple[float, float]]:
+        """Code all layers in an order; return their streams, their latents and the ideal bits."""
         known: dict[int, Ints] = {}
         columns: dict[int, list[bytes]] = {}
         ideal = (0.0, 0.0)
@@ -108,8 +116,7 @@ class Coder:
             if number in self.numbers:
                 columns[number], known[number], bits = self.layer(number, rows, qualities, known)
                 ideal = (ideal[0] + bits[0], ideal[1] + bits[1])
-        count = len(qualities)
-        return [[columns[number][i] for number in self.numbers] for i in range(count)], ideal
+        return columns, known, ideal
 
     def pack(
         self, streams: Sequence[Sequence[bytes]], wishes: Sequence[Wish], orders: Sequence[int]

@@ -247,6 +247,12 @@ class IntegerModel:
                         out.append(parent)
         return sorted(out)
 
+    def at_once(self, size: tuple[int, int] | None) -> int:
+        """Return how many images, at most, are decoded side by side."""
+        elements = max(int(np.prod(layer.shape(size))) for layer in self.layers)
+        room = LATENTS_MOST >> 3 if self.conditional else LATENTS_MOST
+        return min(LANES_MOST, max(1, room // elements))
+
     def decode(self, container: Container) -> dict[str, Ints]:
         """Return the latents of every layer that is there, int64 [images, channels, rows, columns].
 
@@ -262,9 +268,7 @@ class IntegerModel:
         for number in container.layers:
             self.layers[number].check_size(container.size)
         images = len(container.streams)
-        elements = max(int(np.prod(layer.shape(container.size))) for layer in self.layers)
-        room = LATENTS_MOST >> 3 if self.conditional else LATENTS_MOST
-        most = min(LANES_MOST, max(1, room // elements))
+        most = self.at_once(container.size)
         out = {
             number: np.zeros((images, *self.layers[number].shape(container.size)), dtype=np.int64)
             for number in container.layers
