@@ -2,6 +2,7 @@
 
     python tools/fuzz_codec.py --count 100000 --seed 0 --out benchmarks/results/codec-fuzz--cpu.json
     python tools/fuzz_codec.py --seed 0 --only 4711        one case again
+    python tools/fuzz_codec.py --model many --count 3000   one model alone
 
 Every case goes through `decode_symbols` and through an exported NumPy decoder. Both must refuse it
 with a BitstreamError or give the same integers. Memory is what tracemalloc sees above the start of
@@ -13,7 +14,6 @@ second's. "decoded" without a mended checksum are damages that undid themselves.
 
 import argparse
 import binascii
-import importlib.util
 import json
 import platform
 import random
@@ -32,45 +32,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from fuzz_codec_models import Target, large_targets, many_target, small_targets
 
-from foveal.codec.config import Source
 from foveal.codec.container import Container, pack, unpack, write_varint
-from foveal.codec.encoding import encode
-from foveal.codec.model import FeatureCodec
-from foveal.codec.numpy_decoder import export_numpy_decoder
-from foveal.codec.schemes import Sizes, conditional, joint
 from foveal.codec.stream import decode_symbols
 from foveal.errors import BitstreamError
 
 ROOT = Path(__file__).parents[1]
-GOLDEN = ROOT / "tests" / "golden" / "codec"
-SMALL = (
-    "codebook-global",
-    "codebook-local",
-    "codebook-vq",
-    "factorized",
-    "spatial",
-    "conditional",
-)
 LIMIT_BYTES = 64 << 20
 LIMIT_SECONDS = 60.0
 LARGE_SHARE = 0.004
 NUMBERS = (0, 1, 2, 3, 16, 17, 63, 64, 65, 127, 128, 255, 256, 300, 1024, 1025, 4096, 16384, 16385)
 HUGE = (65535, 65536, 65537, 1 << 20, 1 << 28, (1 << 32) - 1, (1 << 35) - 1)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A model with its exported decoder and intact payloads."""
-
-    name: str
-    model: FeatureCodec
-    port: Any
-    payloads: list[bytes]
-
-    def headless(self, version: int, flags: int) -> bytes:
-        """Return magic, version, flags and the model's id."""
-        return b"FV" + bytes([version << 4 | flags]) + self.model.model_id
 
 
 @dataclass
@@ -85,60 +58,6 @@ class Result:
 
 class Finding(AssertionError):
     """A case that is neither refused nor decoded alike."""
-
-
-def load_port(model: FeatureCodec, folder: Path, name: str) -> Any:
-    """Export the NumPy decoder of a model and import it."""
-    path = folder / f"decoder_{name.replace('-', '_')}.py"
-    export_numpy_decoder(model, path, tasks=())
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise RuntimeError(f"fuzz_codec: {path} cannot be imported")
-    port = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(port)
-    return port
-
-
-def small_targets(folder: Path) -> list[Target]:
-    """Return the golden models."""
-    out: list[Target] = []
-    for name in SMALL:
-        model = FeatureCodec.load(GOLDEN / f"{name}.safetensors")
-        data = json.loads((GOLDEN / f"{name}-golden.json").read_text())
-        payloads = [bytes.fromhex(item["payload"]) for item in data["payloads"]]
-        out.append(Target(name, model, load_port(model, folder, name), payloads))
-    return out
-
-
-def large_targets(folder: Path) -> list[Target]:
-    """Return untrained models of the size of packaged ones: 64 channels, 8x8 latents."""
-    sources = tuple(Source(name, 8, height=16, width=16) for name in ("a", "b", "c", "d"))
-    out: list[Target] = []
-    for scheme, prior in (
-        (joint, "codebook-global"),
-        (joint, "codebook-local"),
-        (joint, "spatial"),
-        (conditional, "codebook-local"),
-    ):
-        torch.manual_seed(len(out))
-        model = FeatureCodec(scheme(sources, Sizes(prior=prior)))
-        with torch.no_grad():
-            for key, value in model.named_parameters():
-                if ".context.last" in key:
-                    value.normal_(0, 0.1)
-                elif key.endswith("prior.base"):
-                    value.sub_(0.8)
-        model.finalise()
-        name = f"large-{scheme.__name__}-{prior}"
-        x = {source.name: torch.randn(17, 8, 16, 16) for source in sources}
-        one = {key: value[:1] for key, value in x.items()}
-        payloads = [
-            encode(model, one, quality=20).payload,
-            encode(model, one, tasks=["b"], quality=50).payload,
-            encode(model, x, quality={"a": 0, "b": 10, "c": 20, "d": 30}).payload,
-        ]
-        out.append(Target(name, model, load_port(model, folder, name), payloads))
-    return out
 
 
 # Ways to damage a payload.
@@ -304,12 +223,20 @@ class Fuzzer:
         folder: Where exported decoders go.
         seed: Seed of all cases.
         large: Whether models of packaged size take part.
+        model: Name of the only model; empty: all.
     """
 
-    def __init__(self, folder: Path, seed: int, *, large: bool) -> None:
+    def __init__(self, folder: Path, seed: int, *, large: bool, model: str = "") -> None:
         self.seed = seed
-        self.small = small_targets(folder)
+        self.small = [*small_targets(folder), many_target(folder)]
         self.large = large_targets(folder) if large else []
+        if model:
+            every = self.small + self.large
+            self.small = [target for target in every if target.name == model]
+            self.large = []
+            if not self.small:
+                names = [target.name for target in every]
+                raise SystemExit(f"--model is {model!r}, must be one of {names}; check the name")
 
     def make(self, index: int) -> tuple[str, Target, bytes]:
         """Return how case `index` was damaged, its model, and its bytes."""
@@ -356,6 +283,8 @@ class Fuzzer:
             same = one.keys() == two.keys()
             if not same or any(not np.array_equal(one[key], two[key]) for key in one):
                 raise Finding("the decoders differ")
+            if target.sent(payload) != target.sent_by_port(payload):
+                raise Finding("the decoders differ in the tasks that were sent")
         if max(result.peak.values()) > LIMIT_BYTES or max(result.seconds.values()) > LIMIT_SECONDS:
             raise Finding(f"took {result.seconds} s and {result.peak} bytes")
         return result
@@ -381,6 +310,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="number of one case to run")
+    parser.add_argument("--model", default="", help="name of the only model to damage streams of")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -392,7 +322,7 @@ def main() -> None:
     traced = 0
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        fuzzer = Fuzzer(Path(folder), args.seed, large=True)
+        fuzzer = Fuzzer(Path(folder), args.seed, large=True, model=args.model)
         start_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for index in range(args.count) if args.only is None else [args.only]:
             way, target, payload = fuzzer.make(index)
@@ -429,6 +359,7 @@ def main() -> None:
         "numpy": np.__version__,
         "torch": torch.__version__,
         "seed": args.seed,
+        "only_model": args.model,
         "count": sum(map(sum, (c.values() for c in outcomes.values()))) + len(findings),
         "outcomes": {way: dict(sorted(c.items())) for way, c in sorted(outcomes.items())},
         "models": dict(sorted(models.items())),

@@ -4,26 +4,34 @@ import importlib.util
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal.codec.container import Container, pack
-from foveal.codec.stream import decode_symbols
+from foveal.codec.container import Container, pack, unpack
+from foveal.codec.stream import decode, decode_symbols
 
-TOOL = Path(__file__).parents[2] / "tools" / "fuzz_codec.py"
-_spec = importlib.util.spec_from_file_location("fuzz_codec", TOOL)
-assert _spec is not None
-assert _spec.loader is not None
-fuzz_codec = importlib.util.module_from_spec(_spec)
-sys.modules["fuzz_codec"] = fuzz_codec
-_spec.loader.exec_module(fuzz_codec)
+TOOLS = Path(__file__).parents[2] / "tools"
 
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+models, fuzz_codec = _load("fuzz_codec_models"), _load("fuzz_codec")
 FUZZ = settings(deadline=None, max_examples=150)
 FEW = settings(deadline=None, max_examples=40)
-NUMBERS = range(len(fuzz_codec.SMALL))
+NUMBERS = range(len(models.SMALL) + 1)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +92,7 @@ def test_every_truncation_and_every_flipped_bit_is_refused(
 def test_the_fuzzer_finds_what_differs(fuzzer: fuzz_codec.Fuzzer) -> None:
     """A decoder that belongs to another model is found out, and so is one that crashes."""
     one, other = fuzzer.small[0], fuzzer.small[1]
-    mixed = fuzz_codec.Target("mixed", one.model, other.port, one.payloads)
+    mixed = models.Target("mixed", one.model, other.port, one.payloads)
     with pytest.raises(fuzz_codec.Finding, match="one decoder refuses"):
         fuzzer.run(mixed, one.payloads[0])
 
@@ -96,7 +104,7 @@ def test_the_fuzzer_finds_what_differs(fuzzer: fuzz_codec.Fuzzer) -> None:
             raise IndexError(len(payload))
 
     with pytest.raises(fuzz_codec.Finding, match="numpy: IndexError"):
-        fuzzer.run(fuzz_codec.Target("crash", one.model, Crash, []), one.payloads[0])
+        fuzzer.run(models.Target("crash", one.model, Crash, []), one.payloads[0])
 
 
 SIZES = (None, (8, 16384), (16384, 9), (150, 150), (400, 400), (16384, 16384))
@@ -119,3 +127,21 @@ def test_memory_of_empty_streams_of_the_largest_size(
                 assert decode_symbols(target.model, payload)
             elif size == (16384, 16384):
                 assert result.outcome == "refused"
+
+
+def test_the_model_of_many_pairs_is_what_it_says(fuzzer: fuzz_codec.Fuzzer) -> None:
+    """Payloads with one quality byte, with one and a mask of two bytes, and with one for each."""
+    target = fuzzer.small[-1]
+    model = target.model
+    assert (len(model.pairs), len(model.config.heads)) == (14, 5)
+    assert sum(bool(head.optional) for head in model.config.heads) == 4
+    boxes = [unpack(payload) for payload in target.payloads]
+    assert [len(box.controls[0]) for box in boxes] == [1, 3, 3, 14, 14, 14, 3]
+    assert len(boxes[-1].streams) == 40
+    high = replace(boxes[1], controls=(b"\x33\x01\x40",))
+    refused = fuzzer.run(target, pack(high))
+    assert refused.outcome == "refused"
+    assert "mask" in refused.message
+    sent = [list(decode(model, payload)) for payload in target.payloads]
+    assert sent == [target.sent_by_port(payload) for payload in target.payloads]
+    assert sent[1:3] == [["b"], ["a", "d"]]
