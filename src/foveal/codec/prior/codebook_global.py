@@ -12,38 +12,25 @@ Intelligent Collaborative Analytics, arXiv:2110.09241; Hu et al., arXiv:2106.085
 details of the prior are ours.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveal.codec.entropy.tables import FrequencyTables
-from foveal.codec.prior.base import WORD_GAIN, Prior, PriorOut
+from foveal.codec.prior.base import WORD_GAIN, PriorOut
+from foveal.codec.prior.codebook import CodebookPrior, IntegerCodebook
 from foveal.codec.prior.config import PriorConfig
 from foveal.codec.prior.hyper import (
     HyperAnalysis,
     SideIntegers,
-    codebook_arrays,
     coefficients,
     effective_number,
-    mix_arrays,
 )
-from foveal.codec.prior.integers import (
-    COEFFICIENT_BITS,
-    COEFFICIENT_LIMIT,
-    FRACTION,
-    SIDE_LIMIT,
-    IntegerPrior,
-    Layout,
-    round_shift,
-    top,
-)
+from foveal.codec.prior.integers import round_shift
 
 
-class CodebookGlobalPrior(Prior):
+class CodebookGlobalPrior(CodebookPrior):
     """The float twin of `IntegerCodebookGlobal`.
 
     Args:
@@ -86,59 +73,19 @@ class CodebookGlobalPrior(Prior):
         levels = self.level_map + WORD_GAIN * mixed.view(-1, *self.codebook.shape[1:])
         return PriorOut(levels, bits, side)
 
-    def start_tables(self) -> FrequencyTables:
-        """Return the Laplace tables of the side integers."""
-        return self.side.tables()
-
     @torch.no_grad()
     def perplexity(self, side: Tensor) -> float:
         """Return the effective number of maps, by the variance of levels that each causes."""
         spread = self.coefficients(side).var(dim=0, correction=0)
         return effective_number(spread * self.codebook.square().flatten(1).sum(dim=1))
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        mix, mix_bits = mix_arrays(self.mix.weight, self.mix.bias)
-        words, word_bits = codebook_arrays(self.codebook, self.base)
-        return {**mix, **words, "shifts": np.array([mix_bits, word_bits], dtype=np.int32)}
 
-
-class IntegerCodebookGlobal(IntegerPrior):
-    """V-A in integers: int8 coefficients times int16 codewords, summed in int32.
-
-    Arrays: `mix` A [K, d] and `mix_bias` b [K] in coefficient steps with `shifts[0]` fractional
-    bits; `codebook` [K, n, h, w] in levels with `shifts[1]`; `base` [n, h, w] with 5 more.
-    """
-
-    @classmethod
-    def layout(cls, config: PriorConfig) -> Layout:
-        """Return dtype and shape of every array."""
-        c = config
-        return {
-            "mix": ("int32", (c.codewords, c.side)),
-            "mix_bias": ("int32", (c.codewords,)),
-            "codebook": ("int16", (c.codewords, c.channels, c.height, c.width)),
-            "base": ("int32", (c.channels, c.height, c.width)),
-            "shifts": ("int32", (2,)),
-        }
-
-    def _prepare(self) -> None:
-        a, c = self.arrays, self.config
-        self._mix_shift = self._shift(0, 0, 16)
-        self._level_shift = self._shift(1, 3, 14) + COEFFICIENT_BITS - FRACTION
-        self._below("mix", top(a["mix"]) * SIDE_LIMIT * c.side + top(a["mix_bias"]), 1 << 62)
-        self._mix = a["mix"].astype(np.int64)
-        self._mix_bias = a["mix_bias"].astype(np.int64)
-        words = a["codebook"].reshape(c.codewords, -1)
-        reach = COEFFICIENT_LIMIT * np.abs(words.astype(np.int64)).sum(axis=0)
-        reach += np.abs(a["base"].reshape(-1).astype(np.int64))
-        self._below("codebook", int(reach.max()) + (1 << self._level_shift), 1 << 31)
-        self._words = words.astype(np.int32)
-        self._base = a["base"].reshape(-1)
+class IntegerCodebookGlobal(IntegerCodebook):
+    """V-A in integers; codewords and base are maps [n, h, w]."""
 
     def coefficients(self, side: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the int8 coefficients [images, K] of side symbols, as int64."""
-        mixed = round_shift(side @ self._mix.T + self._mix_bias, self._mix_shift)
-        return np.clip(mixed, -COEFFICIENT_LIMIT, COEFFICIENT_LIMIT)
+        return self._rounded(side @ self._mix.T + self._mix_bias)
 
     def _levels(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
         weights = self.coefficients(side).astype(np.int32)

@@ -11,8 +11,6 @@ It takes latents of any height and width.
 Source: as for `codebook_global`; this variant is ours.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -20,30 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foveal.codec.entropy.tables import FrequencyTables
-from foveal.codec.prior.base import WORD_GAIN, Prior, PriorOut
+from foveal.codec.prior.base import WORD_GAIN, PriorOut
+from foveal.codec.prior.codebook import CodebookPrior, IntegerCodebook
 from foveal.codec.prior.config import PriorConfig
 from foveal.codec.prior.hyper import (
     HyperAnalysis,
     SideIntegers,
-    codebook_arrays,
     coefficients,
     effective_number,
-    mix_arrays,
 )
-from foveal.codec.prior.integers import (
-    COEFFICIENT_BITS,
-    COEFFICIENT_LIMIT,
-    FRACTION,
-    SIDE_LIMIT,
-    IntegerPrior,
-    Layout,
-    round_shift,
-    top,
-)
+from foveal.codec.prior.integers import round_shift
 
 
-class CodebookLocalPrior(Prior):
+class CodebookLocalPrior(CodebookPrior):
     """The float twin of `IntegerCodebookLocal`.
 
     Args:
@@ -83,10 +70,6 @@ class CodebookLocalPrior(Prior):
         mixed = torch.einsum("bkhw,kn->bnhw", weights, self.codebook)
         return PriorOut(self.level_map + WORD_GAIN * mixed, bits, side.flatten(1))
 
-    def start_tables(self) -> FrequencyTables:
-        """Return the Laplace tables of the channels of the side map."""
-        return self.side.tables()
-
     @torch.no_grad()
     def perplexity(self, side: Tensor) -> float:
         """Return the effective number of profiles, by the variance of levels that each causes."""
@@ -95,11 +78,6 @@ class CodebookLocalPrior(Prior):
         weights = self.coefficients(maps, c.height, c.width)
         spread = weights.var(dim=(0, 2, 3), correction=0)
         return effective_number(spread * self.codebook.square().sum(dim=1))
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        mix, mix_bits = mix_arrays(self.mix.weight, self.mix.bias)
-        words, word_bits = codebook_arrays(self.codebook, self.base)
-        return {**mix, **words, "shifts": np.array([mix_bits, word_bits], dtype=np.int32)}
 
 
 def upsample(x: NDArray[np.int64], size: int, stride: int, axis: int) -> NDArray[np.int64]:
@@ -116,39 +94,17 @@ def upsample(x: NDArray[np.int64], size: int, stride: int, axis: int) -> NDArray
     return low * (2 * stride - part) + high * part
 
 
-class IntegerCodebookLocal(IntegerPrior):
-    """V-B in integers: int8 coefficients times int16 profiles, summed in int32.
+class IntegerCodebookLocal(IntegerCodebook):
+    """V-B in integers; codewords and base are profiles [n]."""
 
-    Arrays: `mix` A [K, d] and `mix_bias` b [K] in coefficient steps with `shifts[0]` fractional
-    bits; `codebook` [K, n] in levels with `shifts[1]`; `base` [n] with 5 more.
-    """
-
-    @classmethod
-    def layout(cls, config: PriorConfig) -> Layout:
-        """Return dtype and shape of every array."""
-        c = config
-        return {
-            "mix": ("int32", (c.codewords, c.side)),
-            "mix_bias": ("int32", (c.codewords,)),
-            "codebook": ("int16", (c.codewords, c.channels)),
-            "base": ("int32", (c.channels,)),
-            "shifts": ("int32", (2,)),
-        }
+    @property
+    def spread_bits(self) -> int:
+        """Bits that mixed values gain between the side map and the latents' positions."""
+        return 4 if self.config.stride == 2 else 6
 
     def _prepare(self) -> None:
-        a, c = self.arrays, self.config
-        self._spread_bits = 4 if c.stride == 2 else 6
-        self._mix_shift = self._shift(0, 0, 16) + self._spread_bits
-        self._level_shift = self._shift(1, 3, 14) + COEFFICIENT_BITS - FRACTION
-        mixed = top(a["mix"]) * SIDE_LIMIT * c.side + top(a["mix_bias"]) + 1
-        self._below("mix", mixed << self._spread_bits, 1 << 62)
-        self._mix = a["mix"].astype(np.int64)
-        self._mix_bias = a["mix_bias"].astype(np.int64)[:, None, None] << self._spread_bits
-        reach = COEFFICIENT_LIMIT * np.abs(a["codebook"].astype(np.int64)).sum(axis=0)
-        reach += np.abs(a["base"].astype(np.int64))
-        self._below("codebook", int(reach.max()) + (1 << self._level_shift), 1 << 31)
-        self._profiles = np.ascontiguousarray(a["codebook"].T.astype(np.int32))
-        self._base = a["base"][:, None]
+        super()._prepare()
+        self._profiles = np.ascontiguousarray(self._words.T)
 
     def coefficients(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
         """Return the int8 coefficients [images, K, h, w] of side symbols, as int64."""
@@ -158,12 +114,11 @@ class IntegerCodebookLocal(IntegerPrior):
             -1, c.codewords, rows, columns
         )
         wide = upsample(upsample(coarse, width, c.stride, 3), height, c.stride, 2)
-        mixed = round_shift(wide + self._mix_bias, self._mix_shift)
-        return np.clip(mixed, -COEFFICIENT_LIMIT, COEFFICIENT_LIMIT)
+        return self._rounded(wide + self._mix_bias[:, None, None])
 
     def _levels(self, side: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
         weights = self.coefficients(side, height, width).astype(np.int32)
         weights = weights.reshape(len(side), self.config.codewords, height * width)
-        sums = np.einsum("nk,ikp->inp", self._profiles, weights) + self._base
+        sums = np.einsum("nk,ikp->inp", self._profiles, weights) + self._base[:, None]
         levels = round_shift(sums, self._level_shift).astype(np.int64)
         return levels.reshape(len(side), self.config.channels, height, width)

@@ -13,6 +13,7 @@ from foveal.codec.entropy.tables import FrequencyTables, laplace_tables
 from foveal.codec.prior.base import (
     LEVEL_GAIN,
     WORD_GAIN,
+    Prior,
     clip_inward,
     laplace_bits,
     round_straight_through,
@@ -80,6 +81,17 @@ class SideIntegers(nn.Module):
             np.exp(doubles(self.log_scale).clip(-3, 3.5)),
             doubles(self.location).clip(-SIDE_LIMIT, SIDE_LIMIT),
         )
+
+
+class HyperPrior(Prior):
+    """A float twin whose side symbols are rounded outputs of a hyper-analysis."""
+
+    analysis: HyperAnalysis
+    side: SideIntegers
+
+    def start_tables(self) -> FrequencyTables:
+        """Return the Laplace tables of the side integers."""
+        return self.side.tables()
 
 
 def coefficients(values: Tensor) -> Tensor:

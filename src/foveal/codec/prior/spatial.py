@@ -19,17 +19,15 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveal.codec.entropy.tables import FrequencyTables
 from foveal.codec.prior.base import (
     LEVEL_GAIN,
     WORD_GAIN,
-    Prior,
     PriorOut,
     clip_inward,
     round_straight_through,
 )
 from foveal.codec.prior.config import PriorConfig
-from foveal.codec.prior.hyper import HyperAnalysis, SideIntegers, effective_number
+from foveal.codec.prior.hyper import HyperAnalysis, HyperPrior, SideIntegers, effective_number
 from foveal.codec.prior.integers import (
     FRACTION,
     SIDE_LIMIT,
@@ -61,7 +59,7 @@ def sizes(config: PriorConfig, height: int, width: int) -> list[tuple[int, int]]
     return [coarse, middle, (height, width)]
 
 
-class SpatialPrior(Prior):
+class SpatialPrior(HyperPrior):
     """The float twin of `IntegerSpatial`.
 
     Args:
@@ -114,10 +112,6 @@ class SpatialPrior(Prior):
         side, bits = self.side(self.to_side(self.analysis(latent)), hard)
         levels = self.synthesise(side, latent.shape[2], latent.shape[3])
         return PriorOut(levels, bits, side.flatten(1))
-
-    def start_tables(self) -> FrequencyTables:
-        """Return the Laplace tables of the channels of the side map."""
-        return self.side.tables()
 
     @torch.no_grad()
     def perplexity(self, side: Tensor) -> float:
