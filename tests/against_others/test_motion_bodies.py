@@ -13,6 +13,7 @@ from foveal.motion import rotations as rot
 from foveal.motion.body import read_mjcf, to_mjcf
 from foveal.motion.director.commands import FootTarget, Keyframe
 from foveal.motion.export import to_bvh, to_glb
+from foveal.motion.hinges import hinge_angles
 from foveal.motion.inbetween import fill, resolve
 from foveal.motion.legs import leg_hinges, solve_leg
 from foveal.motion.skeleton import SIDES, Skeleton, humanoid
@@ -243,6 +244,16 @@ def test_dm_controls_legs_are_solved_within_their_limits():
         assert miss.max() < 0.03
         same = np.abs(np.sum(turned[:, foot] * world[:, foot], axis=1))
         assert np.median(2 * np.arccos(np.minimum(same, 1.0))) < 1e-3
+
+
+@pytest.mark.assets
+def test_dm_controls_slanted_shoulders_pass_through_rotations_and_back():
+    body = read_mjcf(_theirs(), names=THEIRS)
+    low, high = body.limits.T
+    angles = np.random.default_rng(4).uniform(low, high, (40, len(low)))
+    still = np.tile([1.0, 0, 0, 0], (40, 1))
+    found = hinge_angles(body, body.local_rotations(still, angles))
+    np.testing.assert_allclose(found, angles, atol=1e-6)
 
 
 @pytest.mark.assets

@@ -97,7 +97,8 @@ class Clip:
         """Write the clip; the suffix chooses the format.
 
         Args:
-            path: Ends in .bvh (centimetres, y up, T-pose), .glb (metres, y up) or .npz (arrays).
+            path: Ends in .bvh (centimetres, y up, T-pose), .glb (metres, y up) or .npz (arrays
+                and the figure, which `load` reads).
 
         Raises:
             ArgumentError: another suffix, or the folder cannot be written.
@@ -120,24 +121,25 @@ class Clip:
 
                 temporary.write_bytes(to_glb(self))
             else:
-                arrays = {
-                    name: getattr(self, name)
-                    for name in (
-                        "root_positions", "root_rotations", "angles", "contacts",
-                        "keyframe_times", "rotations", "positions",
-                    )
-                }  # fmt: skip
+                from foveal.motion.export.npz import to_arrays
+
+                arrays: dict[str, Any] = dict(to_arrays(self))
                 with temporary.open("wb") as file:
-                    np.savez_compressed(
-                        file,
-                        fps=self.fps,
-                        names=np.array(self.skeleton.names),
-                        hinges=np.array(self.skeleton.hinge_names),
-                        title=np.array(self.title),
-                        status=np.array(self.status),
-                        **arrays,
-                    )
+                    np.savez_compressed(file, **arrays)
         return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Clip":
+        """Read a clip that `save` wrote as .npz, with the figure that it was made for.
+
+        The receipt and the reference are not in the file.
+
+        Raises:
+            ArgumentError: no such file, not a clip, or one saved before files held their figure.
+        """
+        from foveal.motion.export.npz import read_npz
+
+        return read_npz(path)
 
     def to_player(self) -> dict[str, Any]:
         """Describe the clip as plain data for `foveal.web.player.player_html`.

@@ -17,6 +17,7 @@ from foveal.motion import rotations as rot
 from foveal.motion.director.commands import Keyframe, validate
 from foveal.motion.director.parts import hinges_of
 from foveal.motion.director.timing import part_times
+from foveal.motion.hinges import hinge_angles
 from foveal.motion.legs import leg_hinges, solve_leg
 from foveal.motion.rotations import Array
 from foveal.motion.skeleton import SIDES, Skeleton
@@ -82,8 +83,9 @@ def resolve(keyframes: Sequence[Keyframe], skeleton: Skeleton) -> Trajectory:
             )
             ankle = rest[side] + scale * np.array([target.position])
             angles[i, columns] = solve_leg(
-                skeleton, side, root[i : i + 1], rotations[i : i + 1], ankle, foot
-            )[0]
+                skeleton, side, root[i : i + 1], rotations[i : i + 1], ankle, foot,
+                angles[i : i + 1],
+            )[0]  # fmt: skip
     low, high = skeleton.limits.T
     return Trajectory(times, root, rot.unwrap_signs(rotations), np.clip(angles, low, high))
 
@@ -176,29 +178,3 @@ def fill(
         turned[:, 0],
         np.clip(hinge_angles(skeleton, turned), low, high),
     )
-
-
-def hinge_angles(skeleton: Skeleton, rotations: Array) -> Array:
-    """Decompose rotations relative to the parent (frames, bodies, 4) into hinge angles.
-
-    A body with fewer than three hinges keeps the part that its hinges can show. Angles (frames,
-    hinges) are rad; at a pole of a three-hinge joint the last angle is 0.
-    """
-    out = np.zeros((len(rotations), len(skeleton.hinges)))
-    for body in range(1, skeleton.num_bodies):
-        own = [i for i, hinge in enumerate(skeleton.hinges) if hinge.body == body]
-        if not own:
-            continue
-        axes = ["xyz"[int(np.argmax(np.abs(skeleton.hinges[i].axis)))] for i in own]
-        order = "".join(axes) + "".join(a for a in "xyz" if a not in axes)
-        if len(own) == 1:
-            q = rotations[:, body]
-            component = 1 + "xyz".index(axes[0])
-            euler = 2.0 * np.arctan2(q[:, component], q[:, 0])[:, None]
-            euler = (euler + np.pi) % (2.0 * np.pi) - np.pi
-        else:
-            euler = rot.euler_from_matrix(rot.to_matrix(rotations[:, body]), order)
-        for column, i in enumerate(own):
-            sign = float(np.sum(skeleton.hinges[i].axis))
-            out[:, i] = sign * euler[:, column]
-    return out

@@ -141,6 +141,14 @@ class Skeleton:
         return len(self.names)
 
     @property
+    def rest_positions(self) -> Array:
+        """Where the bodies of the zero pose are (bodies, 3), m."""
+        out = self.offsets.copy()
+        for i in range(1, self.num_bodies):
+            out[i] += out[self.parents[i]]
+        return out
+
+    @property
     def hinge_names(self) -> tuple[str, ...]:
         """Hinge names in the order of `angles`."""
         return tuple(hinge.name for hinge in self.hinges)

@@ -104,7 +104,7 @@ def test_glb_is_well_formed():
     binary, kind = struct.unpack_from("<I4s", data, 20 + size)
     assert kind == b"BIN\0"
     assert document["buffers"][0]["byteLength"] == binary
-    widths = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+    widths = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
     for accessor in document["accessors"]:
         view = document["bufferViews"][accessor["bufferView"]]
         item = widths[accessor["type"]] * (4 if accessor["componentType"] == 5126 else 2)

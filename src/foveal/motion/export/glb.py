@@ -1,4 +1,8 @@
-"""Binary glTF 2.0: metres, y up, facing +z; one rigid mesh a body, moved by its node."""
+"""Binary glTF 2.0: metres, y up, facing +z; one skinned mesh over a node for each body.
+
+Each vertex belongs to one body, with the weight 1: the solids are rigid. Programs that import the
+skin show an armature of our body names.
+"""
 
 import json
 import struct
@@ -9,7 +13,7 @@ import numpy as np
 from foveal.motion import rotations as rot
 from foveal.motion.clip import Clip, capsule_frame
 from foveal.motion.rotations import Array
-from foveal.motion.skeleton import Shape
+from foveal.motion.skeleton import Shape, Skeleton
 
 _TO_GLTF = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 _FLOAT, _USHORT = 5126, 5123
@@ -57,7 +61,8 @@ def _box(shape: Shape) -> tuple[Array, Array, np.ndarray]:
             points += [(n + s * u + t * v) * half for s, t in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
             normals += [n] * 4
             faces += [(base, base + 1, base + 2), (base, base + 2, base + 3)]
-    return np.array(points) + np.array(shape.start), np.array(normals), np.array(faces)
+    turned = rot.rotate(shape.turn, np.array(points))
+    return turned + shape.center, rot.rotate(shape.turn, np.array(normals)), np.array(faces)
 
 
 class _Buffer:
@@ -90,34 +95,68 @@ class _Buffer:
         return len(self.accessors) - 1
 
 
+def _skin(skeleton: Skeleton, buffer: _Buffer) -> list[dict[str, Any]]:
+    """Write the solids of the resting figure; returns a primitive for each material."""
+    places = skeleton.rest_positions
+    primitives: list[dict[str, Any]] = []
+    for number, color in enumerate(_COLORS):
+        corners: list[Array] = []
+        normals: list[Array] = []
+        owners: list[Array] = []
+        faces: list[np.ndarray] = []
+        count = 0
+        for shape in skeleton.shapes:
+            side = skeleton.names[shape.body].split("_")[0]
+            if (side if side in _COLORS else "trunk") != color:
+                continue
+            points, outward, triangles = _capsule(shape) if shape.kind == "capsule" else _box(shape)
+            corners.append(points + places[shape.body])
+            normals.append(outward)
+            owners.append(np.full(len(points), shape.body))
+            faces.append(triangles + count)
+            count += len(points)
+        if not corners:
+            continue
+        joints, weights = np.zeros((count, 4)), np.zeros((count, 4))
+        joints[:, 0], weights[:, 0] = np.concatenate(owners), 1.0
+        attributes = {
+            "POSITION": (np.concatenate(corners) @ _TO_GLTF.T, _FLOAT, "VEC3"),
+            "NORMAL": (np.concatenate(normals) @ _TO_GLTF.T, _FLOAT, "VEC3"),
+            "JOINTS_0": (joints, _USHORT, "VEC4"),
+            "WEIGHTS_0": (weights, _FLOAT, "VEC4"),
+        }
+        indices = np.concatenate(faces).reshape(-1)
+        primitives.append(
+            {
+                "attributes": {
+                    name: buffer.add(values, kind, component, 34962)
+                    for name, (values, component, kind) in attributes.items()
+                },
+                "indices": buffer.add(indices, "SCALAR", _USHORT, 34963),
+                "material": number,
+            }
+        )
+    return primitives
+
+
+def _inverse_binds(skeleton: Skeleton) -> Array:
+    """Matrices (bodies, 16), column after column, from the resting figure to each body's frame."""
+    places = skeleton.rest_positions @ _TO_GLTF.T
+    out = np.tile(np.eye(4), (skeleton.num_bodies, 1, 1))
+    out[:, 3, :3] = -places  # stored by columns: the translation is the last one
+    return out.reshape(-1, 16)
+
+
 def to_glb(clip: Clip) -> bytes:
-    """Return the clip as a GLB file: nodes named as our bodies, one animation."""
+    """Return the clip as a GLB file: nodes named as our bodies, one skin, one animation."""
     skeleton, buffer = clip.skeleton, _Buffer()
     # Conjugating by the cyclic change of axes permutes the vector part: w, y, z, x.
     local = rot.unwrap_signs(clip.rotations)[..., [2, 3, 1, 0]]
-    materials = list(_COLORS)
     nodes: list[dict[str, Any]] = []
-    meshes: list[dict[str, Any]] = []
     for i, name in enumerate(skeleton.names):
-        primitives = []
-        for shape in (s for s in skeleton.shapes if s.body == i):
-            points, normals, faces = _capsule(shape) if shape.kind == "capsule" else _box(shape)
-            side = name.split("_")[0]
-            primitives.append(
-                {
-                    "attributes": {
-                        "POSITION": buffer.add(points @ _TO_GLTF.T, "VEC3", _FLOAT, 34962),
-                        "NORMAL": buffer.add(normals @ _TO_GLTF.T, "VEC3", _FLOAT, 34962),
-                    },
-                    "indices": buffer.add(faces.reshape(-1), "SCALAR", _USHORT, 34963),
-                    "material": materials.index(side if side in _COLORS else "trunk"),
-                }
-            )
-        meshes.append({"name": name, "primitives": primitives})
         start = clip.root_positions[0] if i == 0 else skeleton.offsets[i]
         node: dict[str, Any] = {
             "name": name,
-            "mesh": i,
             "translation": [float(v) for v in _TO_GLTF @ start],
             "rotation": [float(v) for v in local[0, i]],
         }
@@ -128,12 +167,17 @@ def to_glb(clip: Clip) -> bytes:
     times = buffer.add(np.arange(clip.num_frames) / clip.fps, "SCALAR", _FLOAT)
     outputs = [(0, "translation", buffer.add(clip.root_positions @ _TO_GLTF.T, "VEC3", _FLOAT))]
     outputs += [(i, "rotation", buffer.add(local[:, i], "VEC4", _FLOAT)) for i in range(len(nodes))]
+    primitives = _skin(skeleton, buffer)
+    binds = buffer.add(_inverse_binds(skeleton), "MAT4", _FLOAT)
+    joints = list(range(len(nodes)))
+    nodes.append({"name": "figure", "mesh": 0, "skin": 0})
     document = {
         "asset": {"version": "2.0", "generator": "foveal.motion"},
         "scene": 0,
-        "scenes": [{"nodes": [0], "name": clip.title or "clip"}],
+        "scenes": [{"nodes": [0, len(nodes) - 1], "name": clip.title or "clip"}],
         "nodes": nodes,
-        "meshes": meshes,
+        "meshes": [{"name": "figure", "primitives": primitives}],
+        "skins": [{"inverseBindMatrices": binds, "joints": joints, "skeleton": 0}],
         "materials": [
             {
                 "name": name,
