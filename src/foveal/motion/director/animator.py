@@ -22,7 +22,7 @@ from foveal.motion.director.commands_pose import (
 )
 from foveal.motion.director.parts import PARTS
 from foveal.motion.director.picture import contact_sheet, table
-from foveal.motion.director.pose import POINTS, Pose, part_of_point, points
+from foveal.motion.director.pose import POINTS, Pose, directions, part_of_point, points
 from foveal.motion.director.prompts import ANIMATOR, WORLD, fill_in
 from foveal.motion.director.scene_facts import Scene, arm_length, describe
 from foveal.motion.director.settle import Measured, Settled, measure, penalty, settle
@@ -289,6 +289,7 @@ def _request(work: _Work, turn: int) -> Request:
         ("What came of your last answer", "\n".join(f"- {note}" for note in work.notes)),
         ("Adjustments used", ", ".join(used)),
         ("The figure now: points [x, y, z]", table(shown)),
+        ("Directions", directions(stage.skeleton, work.pose)),
         (
             "The scene and the figure in it",
             describe(stage.skeleton, work.pose, stage.scene, sorted(work.held), shown),

@@ -13,7 +13,7 @@ from foveal.motion.director.chat.request import Message, Request
 from foveal.motion.director.commands_pose import command_schema
 from foveal.motion.director.constraints import Constraints
 from foveal.motion.director.picture import contact_sheet, table
-from foveal.motion.director.pose import Pose, points
+from foveal.motion.director.pose import Pose, directions, points
 from foveal.motion.director.prompts import DESIGNER, FACTS, FAST, fill_in, prompt
 from foveal.motion.director.scene_facts import describe
 from foveal.motion.director.target import Json, designer_schema, keyframe_schema
@@ -50,6 +50,7 @@ def _sections(stage: Stage, moment: Moment, constraints: Constraints) -> str:
         ("Keyframes so far, as they came out", "\n".join(moment.history)),
         ("To know", "\n".join(f"- {remark}" for remark in moment.remarks)),
         (f"The figure now, at t = {moment.time:.2f} s: points [x, y, z]", table(shown)),
+        ("Directions", directions(stage.skeleton, moment.pose)),
         (
             "The scene and the figure in it",
             describe(stage.skeleton, moment.pose, stage.scene, sorted(moment.planted), shown),
@@ -81,7 +82,11 @@ def fast_schema() -> Json:
     return {
         "type": "object",
         "properties": {
-            "cyclic": {"type": "boolean", "description": "Whether the action repeats."},
+            "cyclic": {
+                "type": "boolean",
+                "description": "Whether the action repeats.",
+                "examples": [False],
+            },
             "keyframes": {"type": "array", "items": key, "minItems": 1, "maxItems": 24},
         },
         "required": ["keyframes"],

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from foveal._core.lazy import require
-from foveal.errors import ProviderError
+from foveal.errors import ArgumentError, ProviderError
 from foveal.motion import rotations as rot
 from foveal.motion.body import to_mjcf
 from foveal.motion.director.pose import POINTS, Pose
@@ -169,8 +169,14 @@ class Solver:
             pins: What stays where it is, if it can.
 
         Raises:
-            ProviderError: the solver found no step, as for a target that is not finite.
+            ArgumentError: a target is not finite.
+            ProviderError: the solver found no step.
         """
+        for name, target in {**goal.places, **goal.hints}.items():
+            if not np.isfinite(target).all():
+                raise ArgumentError(
+                    f"Solver.solve: {name} is {target.tolist()}, must be finite; give meters"
+                )
         best = self._from(pose, pose.angles, goal, hinges, pins)
         if best.worst <= _NEAR or goal.pelvis is not None:
             return best

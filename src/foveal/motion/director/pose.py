@@ -11,7 +11,7 @@ from foveal.motion.director.commands import Keyframe
 from foveal.motion.director.library import ACTIONS
 from foveal.motion.director.parts import part_of_bodies
 from foveal.motion.inbetween import resolve
-from foveal.motion.posecodes.points import find_point
+from foveal.motion.posecodes.points import find_axis, find_point
 from foveal.motion.rotations import Array
 from foveal.motion.skeleton import SIDES, Skeleton
 
@@ -142,3 +142,24 @@ def heading(pose: Pose) -> float:
 def part_of_point(skeleton: Skeleton, name: str) -> str:
     """Return the part that a point belongs to."""
     return part_of_bodies(skeleton)[find_point(skeleton, name)[0]]
+
+
+_WAYS = ("chest", "pelvis", "face", "left palm", "right palm")
+
+
+def directions(skeleton: Skeleton, pose: Pose) -> str:
+    """Return in words where trunk, face and palms face and how far elbows and knees are bent."""
+    _, world = place(skeleton, pose)
+    lines: list[str] = []
+    for name in _WAYS:
+        point, axis = find_axis(name, "facing")
+        way = rot.rotate(world[find_point(skeleton, point)[0]], np.asarray(axis, np.float64)) + 0.0
+        lines.append(f"- {name} faces [{way[0]:.1f}, {way[1]:.1f}, {way[2]:.1f}]")
+    bends = ("elbow", "knee")
+    for bend in bends:
+        told: list[str] = []
+        for side in SIDES:
+            column = skeleton.hinge(f"{side}_{bend}_flexion")
+            told.append(f"{side} {bend} {np.degrees(pose.angles[column]):.0f}")
+        lines.append(f"- bent by degrees: {', '.join(told)}")
+    return "\n".join(lines).replace("-0.0", "0.0")

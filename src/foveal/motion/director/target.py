@@ -60,7 +60,6 @@ def keyframe_schema(*, extra: Json | None = None, needs: Sequence[str] = ()) -> 
             "part": {"type": "string", "enum": list(PARTS)},
             "pose": {
                 "type": "string", "maxLength": MAX_WORDS, "description": "Where the part is.",
-                "examples": ["right hand above the head at about [0.1, -0.3, 1.8]"],
             },
             "start": share | {"description": "Share of the interval where it begins to move."},
             "end": share | {"description": "Share of the interval where it arrives."},
@@ -70,13 +69,23 @@ def keyframe_schema(*, extra: Json | None = None, needs: Sequence[str] = ()) -> 
         "additionalProperties": False,
     }  # fmt: skip
     contact = {"type": "string", "enum": list(CONTACT_POINTS)}
-    fact = {"type": "string", "maxLength": 200, "examples": ["right hand above head"]}
+    fact = {"type": "string", "maxLength": 200}
     properties: Json = {
         "description": {
             "type": "string", "minLength": 1, "maxLength": MAX_WORDS,
             "description": "The whole pose in a sentence or two.",
+            "examples": ["Stands with the left hand on the hip and looks down at it."],
         },
-        "parts": {"type": "array", "items": part, "maxItems": 2 * len(PARTS)},
+        "parts": {
+            "type": "array", "items": part, "maxItems": 2 * len(PARTS),
+            "examples": [[
+                {"part": "left_arm", "pose": "left hand on the left hip, elbow out to the left"},
+                {
+                    "part": "head", "pose": "looks down at the hand",
+                    "start": 0.2, "end": 0.9, "ease": "slow_start",
+                },
+            ]],
+        },
         "dt": {
             "type": "number", "minimum": MIN_DT, "maximum": MAX_DT, "examples": [0.6],
             "description": "Seconds from the keyframe before.",
@@ -86,10 +95,18 @@ def keyframe_schema(*, extra: Json | None = None, needs: Sequence[str] = ()) -> 
             "description": "What bears weight at this keyframe.",
             "examples": [["left_foot", "right_foot"]],
         },
-        "facts": {"type": "array", "items": fact, "maxItems": MAX_FACTS},
+        "facts": {
+            "type": "array", "items": fact, "maxItems": MAX_FACTS,
+            "description": "What must hold in the pose.",
+            "examples": [["left hand within 0.2 m of left hip", "left elbow 60 to 120 degrees"]],
+        },
     }  # fmt: skip
     ends: Json = {
-        "starts_cycle": {"type": "boolean", "description": "Whether the cycle begins here."},
+        "starts_cycle": {
+            "type": "boolean",
+            "description": "Whether the cycle begins here.",
+            "examples": [False],
+        },
     }
     return {
         "type": "object",
@@ -102,8 +119,16 @@ def keyframe_schema(*, extra: Json | None = None, needs: Sequence[str] = ()) -> 
 def designer_schema() -> Json:
     """Return the JSON schema of the Designer's answer in the faithful mode."""
     extra: Json = {
-        "cyclic": {"type": "boolean", "description": "Whether the action repeats."},
-        "finished": {"type": "boolean", "description": "Whether this is the last keyframe."},
+        "cyclic": {
+            "type": "boolean",
+            "description": "Whether the action repeats.",
+            "examples": [False],
+        },
+        "finished": {
+            "type": "boolean",
+            "description": "Whether this is the last keyframe.",
+            "examples": [False],
+        },
     }
     return keyframe_schema(extra=extra, needs=["finished"])
 
