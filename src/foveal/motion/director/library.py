@@ -79,9 +79,11 @@ def wave(side: Side) -> list[Keyframe]:
 
     def up(dt: float, out: float, words: str) -> Keyframe:
         arm: dict[str, Any] = {
+            f"{side}_clavicle_elevation": 20.0,
             f"{side}_shoulder_flexion": 155.0,
             f"{side}_shoulder_abduction": out,
             f"{side}_elbow_flexion": 35.0,
+            f"{side}_wrist_rotation": -65.0,  # the palm faces who is greeted
         }
         return _key(dt, words, pelvis=(0, 0, -0.01), **arm)
 
@@ -118,8 +120,9 @@ def stretch(side: Side) -> list[Keyframe]:
     """Raise both arms above the head."""
     del side
     up: dict[str, Any] = {
+        "clavicle_elevation": 25.0,
         "shoulder_flexion": 168.0,
-        "shoulder_abduction": 12.0,
+        "shoulder_abduction": 33.0,
         "elbow_flexion": 8.0,
     }
     return [
