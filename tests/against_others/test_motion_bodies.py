@@ -44,7 +44,9 @@ def test_the_standing_figure_stays_up_by_its_servos_alone(height, mass, hand_sha
         assert abs(data.qpos[2] - body.offsets[0][2]) < 0.005 * height
         assert np.degrees(np.arccos(min(1.0, data.xmat[1][8]))) < 2.0
     down = {int(model.geom_bodyid[c.geom2]) - 1 for c in data.contact[: data.ncon]}
-    assert {body.names[i] for i in down} == {f"{s}_{p}" for s in SIDES for p in ("foot", "toes")}
+    touching = {body.names[i] for i in down}
+    assert {"left_foot", "right_foot"} <= touching
+    assert touching <= {f"{side}_{part}" for side in SIDES for part in ("foot", "toes")}
     assert np.abs(data.qvel).max() < 0.01
 
 

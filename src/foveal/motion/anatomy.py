@@ -87,8 +87,8 @@ HINGES: dict[str, tuple[Joint, ...]] = {
     ),
     "head": (Joint("head_bend", "+y", -22, 22, 40, 20),),
     "clavicle": (
-        Joint("clavicle_elevation", "+x", -10, 45, 200, 100),
-        Joint("clavicle_protraction", "-z", -25, 25, 200, 100),
+        Joint("clavicle_elevation", "+x", -10, 45, 500, 150),
+        Joint("clavicle_protraction", "-z", -25, 25, 500, 150),
     ),
     "upper_arm": (
         Joint("shoulder_flexion", "-y", -60, 180, 160, 90),
@@ -108,8 +108,8 @@ HINGES: dict[str, tuple[Joint, ...]] = {
     ),
     "shin": (Joint("knee_flexion", "+y", 0, 150, 700, 300),),
     "foot": (
-        Joint("ankle_flexion", "-y", -56, 40, 700, 200),
-        Joint("ankle_inversion", "-x", -21, 37, 450, 120),
+        Joint("ankle_flexion", "-y", -56, 40, 600, 200),
+        Joint("ankle_inversion", "-x", -21, 37, 400, 120),
     ),
     "toes": (Joint("toes_extension", "-y", -45, 70, 20, 12),),
 }
