@@ -324,6 +324,6 @@ def _plan(work: _Work) -> str:
     if fresh:
         words += (
             f" {', '.join(fresh)} may still be moved; bring it over its place, within "
-            "10 cm of the surface, and it is put down for you."
+            "0.1 m of the surface, and it is put down for you."
         )
     return words

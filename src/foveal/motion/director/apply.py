@@ -1,6 +1,6 @@
 """Carry out a command on a pose: the new pose, and what a model should know about it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -50,7 +50,7 @@ class Outcome:
     refused: bool = False
 
 
-def pins_of(skeleton: Skeleton, pose: Pose, planted: Sequence[str]) -> list[Pin]:
+def pins_of(skeleton: Skeleton, pose: Pose, planted: Collection[str]) -> list[Pin]:
     """Return pins that keep planted parts where they are in a pose; feet keep their turn too.
 
     Args:
@@ -68,7 +68,7 @@ def pins_of(skeleton: Skeleton, pose: Pose, planted: Sequence[str]) -> list[Pin]
     return out
 
 
-def apply(skeleton: Skeleton, pose: Pose, command: Command, planted: Sequence[str]) -> Outcome:
+def apply(skeleton: Skeleton, pose: Pose, command: Command, planted: Collection[str]) -> Outcome:
     """Carry out a command.
 
     Args:
@@ -101,7 +101,7 @@ def _refuse(pose: Pose, why: str) -> Outcome:
 
 def _told(solved: Solved, what: str) -> Outcome:
     left = solved.worst
-    note = f"{what} is there" if left < _SHORT else f"{what} is {100 * left:.0f} cm short"
+    note = f"{what} is there" if left < _SHORT else f"{what} is {left:.2f} m short"
     if left >= _SHORT and solved.at_limit:
         note += f"; at the limit: {', '.join(solved.at_limit[:4])}"
     elif left >= _SHORT:
@@ -111,7 +111,7 @@ def _told(solved: Solved, what: str) -> Outcome:
     return Outcome(solved.pose, note, left)
 
 
-def _carried(skeleton: Skeleton, hinges: Sequence[int], planted: Sequence[str]) -> str:
+def _carried(skeleton: Skeleton, hinges: Sequence[int], planted: Collection[str]) -> str:
     """Return a planted part that hinges would move along, or ""."""
     turned = {skeleton.hinges[i].body for i in hinges}
     for part in planted:
@@ -133,7 +133,7 @@ def _spine(skeleton: Skeleton, below: str) -> list[int]:
     return sorted(out)
 
 
-def _joint(skeleton: Skeleton, pose: Pose, command: JointMove, planted: Sequence[str]) -> Outcome:
+def _joint(skeleton: Skeleton, pose: Pose, command: JointMove, planted: Collection[str]) -> Outcome:
     name = command.joint
     side, _, rest = name.partition(" ")
     if name == "neck":
@@ -159,7 +159,7 @@ def _joint(skeleton: Skeleton, pose: Pose, command: JointMove, planted: Sequence
 
 
 def _effector(
-    skeleton: Skeleton, pose: Pose, command: EndEffectorMove, planted: Sequence[str]
+    skeleton: Skeleton, pose: Pose, command: EndEffectorMove, planted: Collection[str]
 ) -> Outcome:
     name = command.effector
     side, _, rest = name.partition(" ")
@@ -230,7 +230,7 @@ def _turned(pose: Pose, command: PelvisWithSupport | PelvisWithoutSupport) -> Ar
     return rot.normalize(rot.multiply(rot.multiply(rot.from_axis_angle(z, turn), pose.turn), own))
 
 
-def _rigid(pose: Pose, command: PelvisWithoutSupport, planted: Sequence[str]) -> Outcome:
+def _rigid(pose: Pose, command: PelvisWithoutSupport, planted: Collection[str]) -> Outcome:
     if planted:
         return _refuse(
             pose, f"{', '.join(sorted(planted))} planted in this keyframe; use pelvis_with_support"
@@ -240,7 +240,7 @@ def _rigid(pose: Pose, command: PelvisWithoutSupport, planted: Sequence[str]) ->
 
 
 def _supported(
-    skeleton: Skeleton, pose: Pose, command: PelvisWithSupport, planted: Sequence[str]
+    skeleton: Skeleton, pose: Pose, command: PelvisWithSupport, planted: Collection[str]
 ) -> Outcome:
     limbs = [part for part in planted if part not in ("pelvis", "back", "head")]
     if not planted:

@@ -249,6 +249,8 @@ def read_command(answer: Mapping[str, Any]) -> Command:
             )
         if key in ("target", "bend"):
             values[key] = tuple(float(x) for x in value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            values[key] = float(value)
         numbers = values[key] if isinstance(values[key], tuple) else (values[key],)
         if any(isinstance(x, int | float) and not math.isfinite(x) for x in numbers):
             raise ArgumentError(f"read_command: {key} is {value!r}, must be finite; correct it")

@@ -15,7 +15,7 @@ from foveal.errors import ArgumentError, ProviderError
 from foveal.motion.director.animator import Realized, Stage, animate
 from foveal.motion.director.apply import apply
 from foveal.motion.director.chat.request import ChatModel, Json, Request
-from foveal.motion.director.commands import CONTACTS, MAX_DT, Keyframe
+from foveal.motion.director.commands import CONTACTS, MAX_DT, MIN_DT, Keyframe
 from foveal.motion.director.commands_pose import Camera, PelvisWithSupport, read_command
 from foveal.motion.director.constraints import Constraints, fit_seconds
 from foveal.motion.director.cycle import close, repeat
@@ -195,12 +195,18 @@ class _Run:
         planted = sorted(target.contacts) if fresh else held
         return apply(self.stage.skeleton, pose, PelvisWithSupport(goal), planted).pose
 
+    def hold(self, dt: float) -> None:
+        """Append the last pose again."""
+        last = replace(self.keys[-1], dt=dt, timing={}, contacts=self.planted & FEET)
+        self.keys[-1] = replace(self.keys[-1], finished=False)
+        self.keys.append(last)
+        self.poses.append(self.poses[-1])
+        self.bearing.append(self.planted)
+
     def keep(self, time: float, key: Keyframe) -> None:
         """Append a keyframe of the user's, as it is."""
         while time - self.time > MAX_DT:
-            self.keys.append(replace(self.keys[-1], dt=MAX_DT, finished=False, timing={}))
-            self.poses.append(self.poses[-1])
-            self.bearing.append(self.planted)
+            self.hold(MAX_DT)
         own = replace(key, dt=time - self.time, finished=False)
         self.keys.append(own)
         self.poses.append(from_keyframe(own, self.stage.skeleton))
@@ -369,7 +375,11 @@ def _finish(run: _Run, mode: Mode, judge: Judge | None) -> Direction:
             f"direct: {run.stage.instruction[:80]!r} has no keyframe but the start, must have one "
             f"({'; '.join(run.marks) or 'the model gave none'}); use a stronger model"
         )
-    keys = fit_seconds(run.keys, run.constraints.seconds, run.kept)
+    end = run.constraints.seconds
+    if end is not None and run.kept[-1:] == [len(run.keys) - 1]:
+        while end - run.time > MIN_DT:  # what follows a kept last pose is that pose
+            run.hold(min(end - run.time, MAX_DT))
+    keys = fit_seconds(run.keys, end, run.kept)
     poses, bearing, loop = tuple(run.poses), tuple(run.bearing), None
     skeleton = run.stage.skeleton
     ended = run.keys[-1].finished

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -90,10 +91,13 @@ def to_keyframe(pose: Pose, skeleton: Skeleton, base: Keyframe) -> Keyframe:
     )
 
 
+@lru_cache(maxsize=128)
 def place(skeleton: Skeleton, pose: Pose) -> tuple[Array, Array]:
-    """Return the world positions (bodies, 3) and rotations (bodies, 4) of a pose."""
+    """Return the world positions (bodies, 3) and rotations (bodies, 4) of a pose; read-only."""
     local = skeleton.local_rotations(pose.turn[None], pose.angles[None])
     positions, world = skeleton.forward(pose.root[None], local)
+    positions.setflags(write=False)
+    world.setflags(write=False)
     return positions[0], world[0]
 
 

@@ -236,19 +236,19 @@ def describe(
         where, gap = clearance(skeleton, pose, part, scene)
         how = "planted" if part in planted else "free"
         word = "above" if gap > 0 else "INSIDE"
-        spot = "on" if abs(gap) <= _ON else f"{100 * abs(gap):.0f} cm {word}"
+        spot = "on" if abs(gap) <= _ON else f"{abs(gap):.2f} m {word}"
         lines.append(f"- {part}: {how}, {spot} the {where}")
     margin = balance(skeleton, pose, planted)
     if np.isfinite(margin):
         side = "inside" if margin >= 0 else "OUTSIDE"
         lines.append(
-            f"- balance: the center of mass is {100 * abs(margin):.0f} cm {side} the support area"
+            f"- balance: the center of mass is {abs(margin):.2f} m {side} the support area"
         )
     else:
         lines.append("- balance: nothing is planted, the figure is in the air")
     low = lowest(skeleton, pose, scene)
     if low[1] < -0.02:
-        lines.append(f"- {low[0]} is {100 * -low[1]:.0f} cm INSIDE the {low[2]}; lift it")
+        lines.append(f"- {low[0]} is {-low[1]:.2f} m INSIDE the {low[2]}; lift it")
     return "\n".join(lines)
 
 

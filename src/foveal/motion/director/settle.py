@@ -57,7 +57,7 @@ def settle(
     for part in fresh:
         where, gap = clearance(skeleton, pose, part, scene)
         if abs(gap) > _FAR:
-            notes.append(f"{part} is {100 * gap:.0f} cm above the {where}, too far to be planted")
+            notes.append(f"{part} is {gap:.2f} m above the {where}, too far to be planted")
             continue
         for _ in range(_PASSES):
             pose = _lowered(skeleton, pose, part, gap, held)
@@ -65,7 +65,7 @@ def settle(
             if abs(gap) < 1e-3 or not part.endswith("_foot"):
                 break
         if abs(gap) > _DOWN:
-            notes.append(f"{part} is still {100 * gap:.0f} cm above the {where}")
+            notes.append(f"{part} is still {gap:.2f} m above the {where}")
     levels: dict[str, float] = {}
     for part in planted:
         where, _ = clearance(skeleton, pose, part, scene)
@@ -113,8 +113,7 @@ class Measured:
         """Return it as a line for a model."""
         if not np.isfinite(self.margin):
             return f"- {self.sentence}: FAILS, the figure or the scene has no such thing"
-        size = abs(self.margin) * (100 if self.unit == "m" else 1)
-        told = f"{size:.0f} {'cm' if self.unit == 'm' else self.unit}"
+        told = f"{abs(self.margin):.{2 if self.unit == 'm' else 0}f} {self.unit}"
         how = f"holds, with {told} to spare" if self.truth else f"FAILS, by {told}"
         return f"- {self.sentence}: {how}"
 

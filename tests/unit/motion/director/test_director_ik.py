@@ -17,7 +17,7 @@ FEET = ["left_foot", "right_foot"]
 place = st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(-1, 3))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(place)
 def test_limits_hold_exactly_and_what_may_not_move_does_not(target) -> None:
     skeleton = humanoid()

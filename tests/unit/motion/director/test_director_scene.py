@@ -123,10 +123,10 @@ def test_the_words_say_what_is_there(skeleton, start) -> None:
     assert "- left_foot: planted, on the floor" in text
     assert "inside the support area" in text
     text = describe(skeleton, moved(start, np.array([0, 0, 0.5])), load_scene(None), [], shown)
-    assert "- left_foot: free, 50 cm above the floor" in text
+    assert "- left_foot: free, 0.50 m above the floor" in text
     assert "in the air" in text
     text = describe(skeleton, moved(start, np.array([0, 0, -0.2])), load_scene(None), FEET, shown)
-    assert "20 cm INSIDE the floor; lift it" in text
+    assert "0.20 m INSIDE the floor; lift it" in text
     table = {"table": {"box": [[0.2, -0.5, 0.0], [0.6, 0.5, 1.0]]}}
     assert "within reach of left and right hand" in describe(
         skeleton, start, load_scene(table), FEET, shown
@@ -180,8 +180,8 @@ def test_facts_are_measured_against_the_start(skeleton, start) -> None:
     assert gone == pytest.approx(0.2, abs=5e-3)
     assert good.margin == pytest.approx(gone - 0.15, abs=1e-6)
     assert bad.margin == pytest.approx(gone - 0.3, abs=1e-6)
-    assert good.line() == "- pelvis lowered by 0.15 m: holds, with 5 cm to spare"
-    assert bad.line() == "- pelvis lowered by 0.3 m: FAILS, by 10 cm"
+    assert good.line() == "- pelvis lowered by 0.15 m: holds, with 0.05 m to spare"
+    assert bad.line() == "- pelvis lowered by 0.3 m: FAILS, by 0.10 m"
     assert penalty([good, bad]) == (1, pytest.approx(10 * (0.3 - gone)))
     seat = measure(skeleton, start, start, {"s": parse("pelvis on seat")}, load_scene(None))
     assert seat[0].line() == "- s: FAILS, the figure or the scene has no such thing"

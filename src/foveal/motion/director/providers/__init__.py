@@ -17,15 +17,15 @@ class Provider(Protocol):
 
 
 def provider_by_name(name: str) -> Provider:
-    """Return a provider by its name; only "scripted" is built.
+    """Return a provider by its name; only "scripted" needs nothing but that.
 
     Raises:
         UnsupportedError: another name.
     """
     if name != "scripted":
         raise UnsupportedError(
-            f"provider_by_name: name is {name!r}, must be 'scripted'; language-model and recorded "
-            "providers are not built, pass an object with a plan(instruction) method"
+            f"provider_by_name: name is {name!r}, must be 'scripted'; chat models need an address "
+            "or a folder, pass one to generate(provider=...), for example motion.OpenAICompatible"
         )
     return Scripted()
 
