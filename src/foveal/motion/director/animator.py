@@ -109,6 +109,7 @@ class Realized:
         measured: The facts in it.
         why: Why it is not the pose that was asked for; empty if it is.
         exchanges: Questions that were asked.
+        loose: Parts that were to be planted and have nothing under them.
     """
 
     pose: Pose
@@ -116,6 +117,7 @@ class Realized:
     measured: tuple[Measured, ...]
     why: tuple[str, ...]
     exchanges: int
+    loose: frozenset[str] = frozenset()
 
 
 @dataclass(eq=False)
@@ -212,8 +214,7 @@ def animate(
         ask: Puts a request to the model and returns the object.
         first_turn: Number of the first question within the Animator's.
 
-    Raises:
-        ProviderError: the very first question failed and there is nothing to keep.
+    Returns: The best pose that was met; `why` says what is missing, also if the model failed.
     """
     work = _Work(stage, target, frozenset(held), pose)
     work.keep_best()
@@ -274,7 +275,9 @@ def _result(work: _Work, why: list[str], exchanges: int) -> Realized:
     why = [*why, *settled.notes]
     why += [f"fact fails: {m.sentence}" for m in measured if not m.truth]
     why += [f"{p} {reason}" for p, reason in work.closed.items() if "swings" in reason]
-    return Realized(settled.pose, settled.levels, tuple(measured), tuple(why), exchanges)
+    return Realized(
+        settled.pose, settled.levels, tuple(measured), tuple(why), exchanges, settled.loose
+    )
 
 
 def _request(work: _Work, turn: int) -> Request:

@@ -39,7 +39,8 @@ class Cost:
     """What a direction took.
 
     Args:
-        calls: Calls to the model, re-asks included; replayed answers took none.
+        calls: Calls to the model that gave an answer, re-asks included; replayed ones took none. A
+            `Budget` also counts those that failed.
         tokens_in, tokens_out: Tokens read and written.
         seconds: Time spent waiting for answers, s.
         replayed: Answers that came from a recording.

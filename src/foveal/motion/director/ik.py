@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from foveal._core.lazy import require
-from foveal.errors import ArgumentError, ProviderError
+from foveal.errors import ArgumentError
 from foveal.motion import rotations as rot
 from foveal.motion.body import to_mjcf
 from foveal.motion.director.pose import POINTS, Pose
@@ -170,7 +170,6 @@ class Solver:
 
         Raises:
             ArgumentError: a target is not finite.
-            ProviderError: the solver found no step.
         """
         for name, target in {**goal.places, **goal.hints}.items():
             if not np.isfinite(target).all():
@@ -231,11 +230,8 @@ class Solver:
                         configuration, tasks, 1.0, "daqp", damping=1e-7, limits=limits,
                         constraints=hold,
                     )  # fmt: skip
-                except mink.MinkError as error:
-                    raise ProviderError(
-                        f"Solver.solve: no step towards {sorted(goal.places) or 'the pelvis'} "
-                        f"({error}); give finite targets within a few meters"
-                    ) from error
+                except mink.MinkError:
+                    break  # no step from here: what is left is measured and told
                 step[frozen] = 0.0
                 size = float(np.abs(step).max(initial=0.0))
                 configuration.integrate_inplace(step * min(1.0, _STEP / max(size, 1e-12)), 1.0)

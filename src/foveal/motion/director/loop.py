@@ -144,14 +144,14 @@ class _Run:
             dt,
             target.description,
             contacts=target.contacts & self.planted & FEET,
-            supports=target.contacts - FEET,
+            supports=target.contacts - realized.loose - FEET,
             timing=dict(target.timing),
             levels=realized.levels,
             finished=target.finished,
         )
         self.keys.append(to_keyframe(pose, self.stage.skeleton, base))
         self.poses.append(pose)
-        self.bearing.append(target.contacts)
+        self.bearing.append(target.contacts - realized.loose)
         number = len(self.keys) - 1
         self.marks += [f"keyframe {number}: {why}" for why in realized.why]
         if sped:
@@ -364,7 +364,10 @@ def _fast(run: _Run, limits: Limits) -> None:
         settled = settle(stage.skeleton, pose, stage.scene, planted=target.contacts, held=held)
         found = measure(stage.skeleton, stage.start, settled.pose, target.facts, stage.scene)
         why += [*settled.notes, *(f"fact fails: {m.sentence}" for m in found if not m.truth)]
-        run.add(target, Realized(settled.pose, settled.levels, tuple(found), tuple(why), 0))
+        run.add(
+            target,
+            Realized(settled.pose, settled.levels, tuple(found), tuple(why), 0, settled.loose),
+        )
 
 
 def _finish(run: _Run, mode: Mode, judge: Judge | None) -> Direction:

@@ -30,11 +30,13 @@ class Settled:
         pose: The pose.
         levels: Height of the surface under each planted part, m.
         notes: What could not be put down, in words.
+        loose: Parts that are too far from a surface to be planted.
     """
 
     pose: Pose
     levels: dict[str, float]
     notes: tuple[str, ...]
+    loose: frozenset[str] = frozenset()
 
 
 def settle(
@@ -53,11 +55,13 @@ def settle(
         held: Those of them that did so before.
     """
     notes: list[str] = []
+    loose: set[str] = set()
     fresh = sorted(set(planted) - set(held), key=lambda part: part != "pelvis")
     for part in fresh:
         where, gap = clearance(skeleton, pose, part, scene)
         if abs(gap) > _FAR:
             notes.append(f"{part} is {gap:.2f} m above the {where}, too far to be planted")
+            loose.add(part)
             continue
         for _ in range(_PASSES):
             pose = _lowered(skeleton, pose, part, gap, held)
@@ -70,7 +74,7 @@ def settle(
     for part in planted:
         where, _ = clearance(skeleton, pose, part, scene)
         levels[part] = scene[where].height
-    return Settled(pose, levels, tuple(notes))
+    return Settled(pose, levels, tuple(notes), frozenset(loose))
 
 
 def _lowered(skeleton: Skeleton, pose: Pose, part: str, gap: float, held: Collection[str]) -> Pose:

@@ -1,7 +1,7 @@
 """Models for the director's tests: functions that read the prompt, and nothing else.
 
-`Wave` and `Sit` answer as a competent model would: they work out places from the coordinates in the
-prompt. They know nothing of the code under test but its prompts and forms.
+`Wave`, `Sit` and `Step` answer as a competent model would: they work out places from the
+coordinates in the prompt. They know nothing of the code under test but its prompts and forms.
 """
 
 import re
@@ -170,3 +170,56 @@ def small() -> Limits:
 @pytest.fixture(scope="session")
 def base() -> Callable[[Any], CallbackModel]:
     return CallbackModel
+
+
+_BOTH = ["left_foot", "right_foot"]
+_STEP = (  # words, what bears weight, where pelvis and feet go, facts
+    ("weight over the left foot", _BOTH, {"pelvis": (0.0, 0.08, 0.9)}, []),
+    (
+        "right foot in the air ahead", _BOTH[:1],
+        {"pelvis": (0.05, 0.08, 0.9), "right foot": (0.15, -0.09, 0.15)},
+        ["right foot off floor by 0.05 m"],
+    ),
+    (
+        "right foot down ahead", _BOTH,
+        {"pelvis": (0.15, 0.03, 0.87), "right foot": (0.33, -0.09, 0.04)},
+        ["right foot on floor", "right foot in front of left foot by 0.2 m"],
+    ),
+    ("weight over the right foot", _BOTH, {"pelvis": (0.29, -0.07, 0.88)}, []),
+    (
+        "left foot in the air beside", _BOTH[1:],
+        {"pelvis": (0.3, -0.08, 0.9), "left foot": (0.28, 0.09, 0.15)},
+        ["left foot off floor by 0.05 m"],
+    ),
+    ("left foot down beside", _BOTH, {"left foot": (0.33, 0.09, 0.04)}, ["left foot on floor"]),
+    ("stands", _BOTH, {"pelvis": (0.3, 0.0, 0.91)}, []),
+)  # fmt: skip
+
+
+class Step(Competent):
+    """Takes one step with each foot, lifted in one keyframe and set down in a later one."""
+
+    def design(self, prompt: Prompt) -> dict[str, Any]:
+        words, contacts, _, facts = _STEP[prompt.keys]
+        parts = [{"part": "pelvis", "pose": words}, {"part": "right_leg", "pose": words}]
+        return {
+            "description": words, "parts": parts, "dt": 0.5, "contacts": contacts, "facts": facts,
+            "finished": prompt.keys == len(_STEP) - 1,
+        }  # fmt: skip
+
+    def animate(self, prompt: Prompt) -> dict[str, Any]:
+        words = prompt.text.split("## The pose to make\n")[1].split("\n")[0]
+        goals = next(goals for name, _, goals, _ in _STEP if name == words)
+        commands: list[dict[str, Any]] = []
+        for name, target in goals.items():
+            if name == "pelvis":
+                commands.append({"command": "pelvis_with_support", "target": list(target)})
+            else:
+                move = {"command": "end_effector_move", "effector": name, "target": list(target)}
+                commands.append(move)
+        return {"commands": commands, "done": ["pelvis", "right_leg"]}
+
+
+@pytest.fixture
+def step() -> Step:
+    return Step()

@@ -105,6 +105,29 @@ def test_a_competent_model_sits_down(sit, small) -> None:
     assert contacts["left_foot"]["start"] == 0.0
 
 
+def test_a_step_travels_by_its_stance_foot(step, small) -> None:
+    """No walking on the spot, no sliding: what is planted stays, the body goes ahead."""
+    clip = motion.generate(
+        "take a step", provider=CallbackModel(step), track="kinematic", limits=small
+    )
+    details = clip.receipt.details
+    assert details["complete"], details["marks"]
+    told = [
+        (c["part"], round(c["start"], 3), round(c["end"], 3))
+        for c in details["direction"]["contacts"]
+    ]
+    assert told == [
+        ("left_foot", 0.0, 2.0), ("right_foot", 0.0, 0.5),
+        ("right_foot", 1.5, 3.5), ("left_foot", 3.0, 3.5),
+    ]  # fmt: skip
+    scores = motion.score(clip)
+    assert scores["foot_skate"] < 1e-3
+    assert scores["ground_penetration"] < 1e-3
+    for name in ("pelvis", "left_foot", "right_foot"):
+        x = clip.positions[:, clip.skeleton.body(name), 0]
+        assert x[-1] - x[0] == pytest.approx(0.3, abs=0.03)
+
+
 def test_the_designer_is_shown_the_pose_that_came_out(wave, skeleton, small) -> None:
     direction = run(wave, skeleton, small)
     prompts = [p for p in wave.asked if p.designer]
@@ -311,6 +334,22 @@ def test_what_is_planted_does_not_slide_between_keyframes(skeleton, small) -> No
     first, last = (points(skeleton, from_keyframe(k, skeleton)) for k in direction.keyframes)
     for name in ("left foot", "right foot", "left toes", "right toes"):
         assert np.linalg.norm(first[name] - last[name]) < 1e-3
+
+
+def test_what_has_nothing_under_it_is_not_planted(skeleton, small) -> None:
+    """A hand in the air that is called planted does not hold the pelvis at the next keyframe."""
+    first = designed(contacts=["left_foot", "right_foot", "right_hand"], finished=False)
+    down = {"command": "pelvis_with_support", "target": [-0.05, 0.0, 0.7]}
+    second = designed(
+        description="crouches", facts=["pelvis lowered by 0.15 m"],
+        parts=[{"part": "pelvis", "pose": "lower"}],
+        contacts=["left_foot", "right_foot", "right_hand"],
+    )  # fmt: skip
+    model = Fixed([first, second], [GOOD, {"commands": [down], "done": ["pelvis"]}])
+    direction = run(model, skeleton, small)
+    assert any("right_hand is 1." in mark and "too far" in mark for mark in direction.marks)
+    assert {c.part for c in direction.contacts} == {"left_foot", "right_foot"}
+    assert from_keyframe(direction.keyframes[2], skeleton).root[2] == pytest.approx(0.7, abs=1e-3)
 
 
 def test_too_short_a_time_is_raised_and_said(skeleton, small) -> None:

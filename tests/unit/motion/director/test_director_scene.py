@@ -161,6 +161,7 @@ def test_a_foot_in_the_air_is_not_claimed_to_be_planted(skeleton, start) -> None
     assert found.pose is up.pose
     assert "left_foot is" in found.notes[0]
     assert "too far to be planted" in found.notes[0]
+    assert found.loose == {"left_foot"}
 
 
 def test_a_sitter_is_let_down_onto_the_seat(skeleton, start) -> None:
