@@ -181,7 +181,7 @@ class _Work:
             self.pose = outcome.pose
             self.keep_best()
             if self._swings(part):
-                self.closed[part] = "swings to and fro; the best pose so far is kept"
+                self.closed[part] = "swings back and forth; the best pose so far is kept"
         if part and self.counts[part] >= ADJUSTMENTS and part not in self.closed:
             self.closed[part] = f"has had its {ADJUSTMENTS} adjustments"
         return outcome

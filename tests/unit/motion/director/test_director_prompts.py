@@ -28,9 +28,9 @@ from foveal.motion.director.target import (
 from foveal.motion.posecodes import parse
 
 HASHES = {
-    "designer.v1": "07574014d5e54e94",
+    "designer.v1": "b052f006631c9dbc",
     "animator.v1": "5bb1f4a207c83b6d",
-    "fast.v1": "9fed2dee252bd698",
+    "fast.v1": "81ad4bbb51a4e179",
     "world.v1": "2fe152958e63f133",
     "facts.v1": "2c685a7ce9ea5068",
 }
