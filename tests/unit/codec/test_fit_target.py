@@ -1,6 +1,5 @@
 """Where a fitted model goes: tried before the training, and never lost after it."""
 
-import json
 import sys
 import tempfile
 from dataclasses import replace
@@ -11,9 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
-from typer.testing import CliRunner
 
-from foveal.cli.app import app
 from foveal.codec import saving, schemes
 from foveal.codec.fit import Fit, fit
 from foveal.codec.model import FeatureCodec
@@ -142,40 +139,3 @@ def test_no_place_at_all_leaves_the_model_in_memory(
     assert list((tmp_path / "else").iterdir()) == []
     monkeypatch.undo()
     assert saving.save_somewhere(model, tmp_path / "m.safetensors")[1] == ""
-
-
-def test_the_command_line_says_where_the_model_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from PIL import Image
-
-    (tmp_path / "in").mkdir()
-    for i, picture in enumerate(pictures()):
-        pixels = (picture * 255).byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(tmp_path / "in" / f"{i}.png")
-    (tmp_path / "planes_of_training.py").write_text(
-        "import torch\n\nclass Planes:\n"
-        "    def preprocess(self, images):\n        return images[:, :, :16, :16]\n"
-        "    def encode(self, images):\n        return images[:, :2]\n"
-        "    def decode(self, features):\n        return features.mean((2, 3))\n"
-    )
-    others(monkeypatch, tmp_path / "else")
-    monkeypatch.chdir(tmp_path)
-    options = "networks=tint@planes_of_training:Planes steps=2 batch=2 views=1 channels=4 hidden=4"
-    words = ["train", "codec", "in", "full/m.safetensors"]
-    words += [w for option in f"{options} device=cpu".split() for w in ("-o", option)]
-    kept = ["--resume", "kept/c.safetensors"]
-    with monkeypatch.context() as inner:
-        fill_after_training(inner, tmp_path / "full")
-        failed = CliRunner().invoke(app, [*words, *kept, "--json"])
-    assert isinstance(failed.exception, ArgumentError)
-    found = json.loads(failed.stdout)
-    assert f"the trained model is in {found['output']}: move it" in str(failed.exception)
-    assert FeatureCodec.load(found["output"]).model_id.hex() == found["model_id"]
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    again = CliRunner().invoke(app, [*words, *kept], catch_exceptions=False).stdout
-    assert "c.safetensors: checkpoint of this very training, finished at step 2: 0 steps" in again
-    assert (
-        FeatureCodec.load(tmp_path / "full" / "m.safetensors").model_id.hex() == found["model_id"]
-    )
