@@ -80,14 +80,16 @@ def training() -> dict[str, Tensor]:
     return {name: features_of(t, name) for name in t.tasks}
 
 
-def codec() -> FeatureCodec:
+def codec(names: dict[str, str] | None = None) -> FeatureCodec:
+    """Return a codec whose sources take the features of tasks, by its own names for them."""
     torch.manual_seed(0)
+    names = names or {"column": "column", "error": "error"}
     sizes = Sizes(channels=4, hidden=8, head_hidden=8, side=4, codewords=4, hyper_hidden=8)
-    model = FeatureCodec(
-        joint([Source(n, 3, height=4, width=4) for n in ("column", "error")], sizes)
-    )
-    model.start(training())
-    return model.finalise(training())
+    model = FeatureCodec(joint([Source(n, 3, height=4, width=4) for n in names], sizes))
+    seen = training()
+    features = {name: seen[task] for name, task in names.items()}
+    model.start(features)
+    return model.finalise(features)
 
 
 def plan(**more: object) -> Plan:
@@ -173,6 +175,15 @@ def test_all_kinds_of_codecs_are_in_one_table(monkeypatch: pytest.MonkeyPatch) -
     assert "mean, bytes of a file at retention" in text
     assert "no BD-rate: 1 points are left of a curve" in text
     assert "payload" in "\n".join(lines(table, payload=True))
+
+
+def test_a_model_with_a_name_of_its_own_for_the_only_task_is_judged() -> None:
+    t = track(8)
+    alone = Bundle(replace(t, tasks={"error": t.tasks["error"]}))
+    table = run_track(alone, plan(models={"mine": codec({"class": "error"})}, qualities=(0, 63)))
+    (mine,) = (c for c in table["codecs"] if c["codec"] == "mine")
+    assert [p["settings"]["quality"] for p in mine["points"]] == [0, 63]
+    assert table["models_that_do_not_fit"] == {}
 
 
 def test_a_model_of_other_networks_is_left_out_and_named() -> None:

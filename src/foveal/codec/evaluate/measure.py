@@ -157,10 +157,11 @@ class Measurement:
     ) -> list[Point]:
         out: list[Point] = []
         for name, model in models.items():
+            own = {source: features[task] for source, task in match(model, track).items()}
             out += codec_points(
                 track,
                 model,
-                features,
+                own,
                 label=name,
                 qualities=self.plan.qualities,
                 device=self.plan.device,
