@@ -7,9 +7,9 @@ Table = Callable[[list[str], list[list[str]]], str]
 
 SCHEMES = {
     "joint-global": "joint",
+    "grouped-global": "joint, half of its channels given the other half",
     "separate-global": "separate",
-    "conditional-learned": "conditional, learned order",
-    "conditional-best": "conditional, the best order of each picture",
+    "conditional-global": "conditional, one layer a task, order as listed",
     "random-global": "joint, analysis never trained",
 }
 PRIORS = {
@@ -18,6 +18,14 @@ PRIORS = {
     "joint-vq": "codebook-vq",
     "joint-spatial": "spatial",
     "joint-factorized": "factorized",
+}
+SAME = {
+    "same-global": "codebook-global",
+    "same-global32": "codebook-global, 32 codewords, side of 32 channels",
+    "same-local": "codebook-local",
+    "same-vq": "codebook-vq",
+    "same-spatial": "spatial",
+    "same-factorized": "factorized",
 }
 TASKS = (
     "scene", "segmentation", "normal", "reshading", "depth", "occlusion_edge", "curvature",
@@ -68,6 +76,7 @@ def schemes(study: Any, table: Table) -> str:
         ("joint_over_separate", "Joint needs {} % of the bytes of separate at {} % mean retention"),
         ("conditional_over_separate", "Conditional needs {} % of those of separate at {} %"),
         ("conditional_over_joint", "Conditional needs {} % of those of joint at {} %"),
+        ("grouped_over_joint", "Channels in halves need {} % of those of joint at {} %"),
     ):
         if key in study:
             said = [
@@ -79,24 +88,44 @@ def schemes(study: Any, table: Table) -> str:
 
 
 def priors(study: Any, table: Table) -> str:
-    """Write what each prior needs at equal retention, as a share of the spatial hyperprior."""
-    levels = [row["retention"] for row in next(iter(study["priors_over_spatial"].values()))]
+    """Write what each prior needs, trained with transforms of its own."""
+    return shares_of_spatial(study, table, PRIORS, study["priors_over_spatial"])
+
+
+def equal_latents(study: Any, table: Table) -> str:
+    """Write what each prior needs for the same integers."""
+    return shares_of_spatial(study, table, SAME, study["priors_of_equal_latents"])
+
+
+def shares_of_spatial(study: Any, table: Table, names: dict[str, str], found: Any) -> str:
+    """Write bytes at equal retention, as a share of the spatial hyperprior."""
+    levels = [row["retention"] for row in next(iter(found.values()))]
     head = ["prior", "steps", "side bytes", *(f"{level:.0%}" for level in levels)]
     rows: list[list[str]] = []
     for codec in study["codecs"]:
         name = codec["name"]
-        if name not in PRIORS:
+        if name not in names:
             continue
-        own = study["priors_over_spatial"].get(name)
+        own = found.get(name)
         shares = [span(r["share"], 2) if own else "1" for r in own or levels]
         side = max(point["side_bytes"] for point in codec["points"])
         steps = str(codec["training"]["steps"]) if "training" in codec else "-"
-        rows.append([PRIORS[name], steps, f"{side:.1f}", *shares])
+        rows.append([names[name], steps, f"{side:.1f}", *shares])
     return f"{table(head, rows)}\n\n{note(study)}"
 
 
 def external(study: Any, table: Table) -> str:
-    """Write unseen tasks on the frozen stream beside their controls."""
+    """Write the tasks that the packaged stream never saw."""
+    return unseen(study, table, study["external"])
+
+
+def external_of_chosen(study: Any, table: Table) -> str:
+    """Write the tasks that a stream of the chosen tasks never saw."""
+    return unseen(study, table, study["external_of_chosen"])
+
+
+def unseen(study: Any, table: Table, found: Any) -> str:
+    """Write unseen tasks on a frozen stream beside their controls."""
     head = [
         "task", "bytes", "head on the joint stream", "on a random stream",
         "own stream, equal head", "share of its own stream's",
@@ -108,7 +137,7 @@ def external(study: Any, table: Table) -> str:
             *(span(r[key], 1, 100) for key in ("joint", "random", "dedicated")),
             span(r["share_of_dedicated"], 1, 100),
         ]
-        for r in study["external"]
+        for r in found
     ]
     return f"{table(head, rows)}\n\nIn per cent of retention. {note(study)}"
 
@@ -141,6 +170,24 @@ def transfer(study: Any, table: Table) -> str:
         f"{study['transfer']['quality']}, by heads of equal budget; no interval is wider than "
         f"± {100 * widest:.0f}. {note(study)}"
     )
+
+
+def subsets(study: Any, table: Table) -> str:
+    """Write what one stream costs beside one for each task, by how many tasks are wanted."""
+    levels = (0.95, 0.97)
+    head = ["tasks wanted"]
+    for level in levels:
+        head += [f"joint, {level:.0%}", f"separate, {level:.0%}", "joint / separate"]
+    rows: list[list[str]] = []
+    for row in study["subsets"]:
+        cells = [at(row["at"], level) for level in levels]
+        body = [
+            text
+            for c in cells
+            for text in (span(c["joint"]), span(c["separate"]), span(c["share"], 2))
+        ]
+        rows.append([", ".join(row["tasks"]), *body])
+    return f"{table(head, rows)}\n\nBytes at that mean retention of the tasks wanted. {note(study)}"
 
 
 def alone(study: Any, table: Table) -> str:

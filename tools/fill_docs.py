@@ -423,7 +423,7 @@ PARTS = {
     "gpu_speed": lambda: docs_gpu.speed(load("attention_speed--h100"), table),
     **docs_lowlight.parts(load, table),
     **docs_bench_lowlight.parts(RESULTS, table),
-    **docs_codec.parts(load, table),
+    **docs_codec.parts(RESULTS, load, table),
     "first_token": lambda: docs_gpu.first_token(load("attention_llm--h100"), table),
     "noise_estimates": lambda: docs_noise.estimates(load("regimes--cpu"), table),
     "noise_verdicts": lambda: docs_noise.verdicts(load("regimes--cpu"), table),

@@ -2,7 +2,8 @@
 
     PYTHONPATH=src:tools python tools/study_task_codecs.py --runs out --out codec-tasks.json
 
-`out` holds NAME.npz and NAME.log.json of codecs, TASK-of-STREAM.npz of probes, and reference.npz.
+`out` holds NAME.npz and NAME.log.json of codecs, TASK-of-STREAM.npz of probes, subsets-NAME.npz of
+judge_subsets.py, and reference.npz; `--transfer` holds probes of every task on every task's stream.
 All figures are of the test scenes, whose means are resampled 1000 times, the same way for all.
 Bytes are those of one picture's own file. Retention is (score - chance) / (uncompressed - chance).
 """
@@ -59,15 +60,15 @@ class Study:
         self.scale = Scale(tasks, chance, full, tuple(range(count)))
         self.draws = Resamples(self.scale, num=1000)
 
-    def points(self, name: str) -> list[Point]:
+    def points(self, name: str, part: str = SPLIT) -> list[Point]:
         """Return the points of NAME.npz, by quality; all bytes count as payload."""
         held = np.load(self.folder / f"{name}.npz")
-        tasks = [k.split("/")[2] for k in held.files if k.startswith(f"{SPLIT}/sums/")]
+        tasks = [k.split("/")[2] for k in held.files if k.startswith(f"{part}/sums/")]
         none = np.zeros(len(self.scale), np.int64)
         out: list[Point] = []
         for i, quality in enumerate(held["qualities"].tolist()):
-            sums = {t: held[f"{SPLIT}/sums/{t}"][i] for t in tasks}
-            size = held[f"{SPLIT}/bytes"][i].astype(np.int64)
+            sums = {t: held[f"{part}/sums/{t}"][i] for t in tasks}
+            size = held[f"{part}/bytes"][i].astype(np.int64)
             out.append(Point(name, {"quality": quality}, size, none, none, sums))
         return out
 
@@ -137,7 +138,7 @@ class Study:
             out["training"] = {key: note[key] for key in kept}
         return out
 
-    def external(self, joint: str, random: str, dedicated: str) -> list[dict[str, Any]]:
+    def external(self, joint: str, random: str) -> list[dict[str, Any]]:
         """Return unseen tasks at the joint stream's bytes for each level."""
         seen = self.points(joint)
         known = list(seen[0].sums)
@@ -153,7 +154,7 @@ class Study:
                 curves = {
                     "joint": self.points(f"{task}-of-{joint}"),
                     "random": self.points(f"{task}-of-{random}"),
-                    "dedicated": self.points(f"{task}-of-{dedicated}-{task}"),
+                    "dedicated": self.points(self.own_stream(task)),
                 }
                 each = {k: self.kept_rows(v, size, [task]) for k, v in curves.items()}
                 share = each["joint"] / each["dedicated"]
@@ -168,6 +169,37 @@ class Study:
                         "dedicated_bytes": float(curves["dedicated"][-1].bytes.mean()),
                     }
                 )
+        return rows
+
+    def own_stream(self, task: str) -> str:
+        """Return the name of the probe of a task on the stream that was trained for it alone."""
+        return next(p.stem for p in sorted(self.folder.glob(f"{task}-of-*-global-{task}.npz")))
+
+    def subsets(self, joint: str, separate: str) -> list[dict[str, Any]]:
+        """Return the bytes of a joint and of separate streams for every subset of the tasks.
+
+        Both are judged at the same few qualities. Tasks that are not wanted are off: a joint stream
+        leaves out what only they need, and their separate streams are not sent.
+        """
+        held = np.load(self.folder / f"subsets-{joint}.npz")
+        parts = [k.removesuffix("/bytes") for k in held.files if k.endswith("/bytes")]
+        rows: list[dict[str, Any]] = []
+        for part in parts:
+            both = [self.points(f"subsets-{name}", part) for name in (joint, separate)]
+            cells: list[dict[str, Any]] = []
+            for level in LEVELS:
+                ours, theirs = (self.draws.reached(p, level, part.split("+")) for p in both)
+                fine = np.isfinite(ours) & np.isfinite(theirs)
+                share = np.where(fine, ours / np.where(fine, theirs, 1), np.nan)
+                cells.append(
+                    {
+                        "retention": level,
+                        "joint": asdict(self.draws.figure(ours)),
+                        "separate": asdict(self.draws.figure(theirs)),
+                        "share": asdict(self.draws.figure(share)),
+                    }
+                )
+            rows.append({"tasks": part.split("+"), "at": cells})
         return rows
 
     def transfer(self, quality: int) -> list[dict[str, Any]]:
@@ -185,19 +217,22 @@ class Study:
     def alone(self) -> list[dict[str, Any]]:
         """Return what each task costs by itself, with heads of equal budget."""
         rows: list[dict[str, Any]] = []
-        for path in sorted(self.folder.glob("*-of-*-global-*.npz")):
-            task, _, rest = path.stem.partition("-of-")
-            if rest.partition("-global-")[2] != task:
+        for task in self.scale.tasks:
+            if not any(self.folder.glob(f"{task}-of-*-global-{task}.npz")):
                 continue
-            points = self.points(path.stem)
+            points = self.points(self.own_stream(task))
             rows.append({"task": task, "at": self.at(points)})
         return rows
 
 
 def run(args: argparse.Namespace) -> None:
     """Write the JSON."""
-    study = Study(args.runs)
-    there = [p.stem for p in sorted(args.runs.glob("*-*.npz")) if "-of-" not in p.stem]
+    study, pairs = Study(args.runs), Study(args.transfer)
+    there = [
+        p.stem
+        for p in sorted(args.runs.glob("*-*.npz"))
+        if "-of-" not in p.stem and not p.stem.startswith("subsets-")
+    ]
     result: dict[str, Any] = {
         "commit": args.commit,
         "scenes": len(study.scale),
@@ -219,12 +254,19 @@ def run(args: argparse.Namespace) -> None:
         for name in there
         if name.startswith("joint-") and name != "joint-spatial"
     }
-    if (args.runs / "conditional-global.npz").exists():
-        own = study.points("conditional-global")
-        result["conditional_over_separate"] = study.saved(own, study.points("separate-global"))
-        result["conditional_over_joint"] = study.saved(own, joint)
-    result["external"] = study.external("joint-global", "random-global", "dedicated-global")
-    result["transfer"] = {"quality": 40, "rows": study.transfer(40)}
+    result["priors_of_equal_latents"] = {
+        name: study.saved(study.points(name), study.points("same-spatial"))
+        for name in there
+        if name.startswith("same-") and name != "same-spatial"
+    }
+    result["grouped_over_joint"] = study.saved(study.points("grouped-global"), joint)
+    own = study.points("conditional-global")
+    result["conditional_over_separate"] = study.saved(own, study.points("separate-global"))
+    result["conditional_over_joint"] = study.saved(own, joint)
+    result["external"] = study.external("joint-global", "random-global")
+    result["external_of_chosen"] = study.external("diverse-global", "diverse-random")
+    result["subsets"] = study.subsets("joint-global", "separate-global")
+    result["transfer"] = {"quality": 40, "rows": pairs.transfer(40)}
     result["alone"] = study.alone()
     args.out.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -233,6 +275,7 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--transfer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--commit", default="")
     run(parser.parse_args())
