@@ -54,14 +54,14 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_damaged_picture_is_left_out(here: Path, tmp_path: Path) -> None:
     words = ("encode", here / "in", tmp_path / "x.fvl", *JOINT, "-o", "tasks=scene,normal")
-    made = foveal(*words, code=1)
+    made = foveal(*words, code=2)
     assert (made["images"], made["failed"]) == (3, 1)
     names = [str(Path(row["input"]).relative_to(here / "in")) for row in made["files"]]
     assert names == ["a.png", "b.png", "c.png", "more/d.png"]
     assert [row.get("images") for row in made["files"]] == [1, None, 1, 1]
     assert "b.png is not a readable image" in made["files"][1]["error"]
     said = run(*words)
-    assert said.exit_code == 1
+    assert said.exit_code == 2
     assert f"{here / 'in' / 'b.png'}: left out: " in said.stdout.splitlines()[-1]
     assert said.stderr == "foveal: 1 of 4 files left out; see above\n"
     alone = tmp_path / "alone.fvl"
@@ -86,11 +86,11 @@ def test_frames_before_a_damage_are_left_out_too(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(streams, "frames", broken)
-    made = foveal("encode", here / "in", tmp_path / "x.fvl", *JOINT, code=1)
+    made = foveal("encode", here / "in", tmp_path / "x.fvl", *JOINT, code=2)
     assert (made["images"], made["failed"]) == (3, 1)
     assert made["files"][1]["error"] == "[Errno 5] Input/output error"
     monkeypatch.setattr(streams, "frames", whole)
-    foveal("encode", here / "in", tmp_path / "y.fvl", *JOINT, code=1)
+    foveal("encode", here / "in", tmp_path / "y.fvl", *JOINT, code=2)
     assert (tmp_path / "x.fvl").read_bytes() == (tmp_path / "y.fvl").read_bytes()
 
 
@@ -133,7 +133,7 @@ def test_inspect_names_what_it_knows(here: Path, tmp_path: Path) -> None:
 
 def test_a_folder_of_streams_is_decoded(here: Path, tmp_path: Path) -> None:
     words = ("decode", here / "streams", *JOINT, "--pictures", tmp_path / "p")
-    found = foveal(*words, "--features", tmp_path / "f", code=1)
+    found = foveal(*words, "--features", tmp_path / "f", code=2)
     names = [str(Path(row["input"]).relative_to(here / "streams")) for row in found["files"]]
     assert names == ["all.fvl", "cut.fvl", "empty.fvl", "maps.fvl", "more/one.fvl"]
     assert [row.get("tasks", 0) and len(row["tasks"]) for row in found["files"]] == [4, 0, 0, 2, 1]
@@ -162,7 +162,7 @@ def test_a_folder_of_streams_is_decoded(here: Path, tmp_path: Path) -> None:
 
 def test_a_folder_of_streams_is_cut(here: Path, tmp_path: Path) -> None:
     words = ("extract", here / "streams", tmp_path / "out", *JOINT, "-o", "tasks=normal")
-    found = foveal(*words, code=1)
+    found = foveal(*words, code=2)
     assert found["failed"] == 2
     assert [("error" in row) for row in found["files"]] == [False, True, True, False, False]
     done = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.fvl")}
@@ -171,7 +171,7 @@ def test_a_folder_of_streams_is_cut(here: Path, tmp_path: Path) -> None:
     foveal("extract", here / "streams" / "all.fvl", alone, *JOINT, "-o", "tasks=normal")
     assert (tmp_path / "out" / "all.fvl").read_bytes() == alone.read_bytes()
     said = run(*words)
-    assert (said.exit_code, said.stderr) == (1, "foveal: 2 of 5 files left out; see above\n")
+    assert (said.exit_code, said.stderr) == (2, "foveal: 2 of 5 files left out; see above\n")
 
 
 def test_cut_streams_never_take_the_place_of_others(here: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_cut_streams_never_take_the_place_of_others(here: Path, tmp_path: Path) 
         (tmp_path / name).write_bytes(whole)
     with pytest.raises(ArgumentError, match="in is the input, which would lose layers"):
         run("extract", tmp_path / "in", tmp_path / "in", *JOINT, "-o", "tasks=scene")
-    found = foveal("extract", tmp_path / "in", tmp_path, *JOINT, "-o", "tasks=scene", code=1)
+    found = foveal("extract", tmp_path / "in", tmp_path, *JOINT, "-o", "tasks=scene", code=2)
     assert "in/x.fvl is an input, must be another" in found["files"][0]["error"]
     assert (tmp_path / "x.fvl").exists()
     for _ in range(2):

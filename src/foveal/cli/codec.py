@@ -107,7 +107,7 @@ def encode(
 ) -> None:
     """Code what frozen networks see in pictures or frames.
 
-    Of a folder, files that cannot be read are left out and named at the end, with exit code 1.
+    Of a folder, files that cannot be read are left out and named at the end, with exit code 2.
 
     Options of -o: weights=efficientnet-lite0, joint-4task or a FILE of foveal train codec;
     networks=NAME@module:attribute if it is for your own; tasks=NAME,NAME, quality=0..63 or
@@ -183,7 +183,7 @@ def decode(
     """Decode a stream and let the rest of each network answer: five best classes, or maps.
 
     Tasks that were not sent are named. Of a folder, streams that cannot be decoded are left out and
-    named at the end, with exit code 1.
+    named at the end, with exit code 2.
 
     Options of -o: weights=NAME or FILE; tasks=NAME,NAME; networks=NAME@module:attribute;
     max_symbols=N for more latents than usual.
@@ -286,7 +286,7 @@ def extract(
 ) -> None:
     """Keep only the layers that some tasks need; nothing is coded again.
 
-    Of a folder, streams that cannot be cut are left out and named at the end, with exit code 1.
+    Of a folder, streams that cannot be cut are left out and named at the end, with exit code 2.
 
     Options of -o: weights=NAME or FILE, tasks=NAME,NAME.
     """

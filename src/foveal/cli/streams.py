@@ -186,7 +186,7 @@ def finish(value: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """Print what was made, then which files of `value["files"]` were left out; count these.
 
     Raises:
-        typer.Exit: some were, with code 1: what was asked for is done in part.
+        typer.Exit: some were, with code 2: what was asked for is done in part.
     """
     rows: list[dict[str, Any]] = value["files"]
     failed = [row for row in rows if "error" in row]
@@ -194,7 +194,7 @@ def finish(value: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     emit({**value, "failed": len(failed)}, as_json, lines)
     if failed:
         typer.echo(f"foveal: {len(failed)} of {len(rows)} files left out; see above", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(2)
 
 
 def model_at_hand(weights: str, payload: bytes, source: Path) -> Any:
