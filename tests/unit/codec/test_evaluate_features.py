@@ -116,7 +116,7 @@ def test_pca_of_two_directions_needs_two_components() -> None:
     directions = torch.linalg.qr(torch.randn(12, 2, generator=g)).Q
     strength = torch.randn(60, 2, generator=g) * torch.tensor([3.0, 1.0])
     x = {"a": (strength @ directions.T + 5).reshape(60, 3, 2, 2)}
-    (coder,) = fit_pca(x, components=(2,), steps=(0.01,))
+    (coder,) = fit_pca(x, components=((0, 2),), steps=(0.01,))
     coded = coder.code(x)
     assert torch.allclose(coded.decoded["a"], x["a"], atol=0.02)
     basis = Basis.fit(x["a"], 5)
@@ -128,7 +128,7 @@ def test_pca_of_two_directions_needs_two_components() -> None:
 
 def test_pca_bytes_fall_with_the_step_and_are_near_the_information() -> None:
     train, x = maps(200, 1), maps(50, 2)
-    coders = fit_pca(train, components=(16,), steps=(0.1, 0.5, 2.0))
+    coders = fit_pca(train, components=((0, 16),), steps=(0.1, 0.5, 2.0))
     coded = [c.code(x) for c in coders]
     means = [float(c.payload.mean()) for c in coded]
     assert means[0] > means[1] > means[2] > 0
@@ -156,12 +156,54 @@ def test_pca_of_more_numbers_than_its_limit_agrees(monkeypatch: pytest.MonkeyPat
     assert torch.allclose((whole.directions.T @ gram.directions).abs(), torch.eye(4), atol=1e-3)
 
 
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_pca_of_blocks_has_one_table_a_component_and_loses_nothing_but_steps(block: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    x = {"a": torch.randn(40, 3, 5, 4, generator=g).cumsum(1)}
+    first, second = fit_pca(x, components=((block, 1000), (block, 2)), steps=(0.01,))
+    coded = first.code(x)
+    assert first.settings == {"block": block, "components": 1000, "step": 0.01}
+    assert isinstance(first, Pca)
+    assert first.bases["a"].directions.shape == (3 * block**2, 3 * block**2)
+    gap = (coded.decoded["a"] - x["a"]).abs().max()
+    assert float(gap) < 0.01 * first.bases["a"].unit * np.sqrt(3) * block
+    fewer = second.code(x)
+    assert fewer.payload.sum() < coded.payload.sum()
+    assert float((fewer.decoded["a"] - x["a"]).square().mean()) > float(gap) ** 2
+
+
+def test_pca_of_one_position_by_hand() -> None:
+    # two channels that are equal everywhere: one direction, (1, 1) / sqrt 2
+    g = torch.Generator().manual_seed(0)
+    value = torch.randn(30, 1, 2, 2, generator=g)
+    x = {"a": value.expand(-1, 2, -1, -1).contiguous()}
+    (coder,) = fit_pca(x, components=((1, 1),), steps=(0.5,))
+    assert isinstance(coder, Pca)
+    basis = coder.bases["a"]
+    assert torch.allclose(basis.directions.abs(), torch.full((2, 1), 0.5**0.5), atol=1e-6)
+    assert torch.allclose(
+        basis.coefficients(x["a"]).abs().flatten(),
+        (2**0.5 * (value - value.mean())).abs().flatten(),
+        atol=1e-5,
+    )
+    step = 0.5 * basis.unit
+    wanted = ((2**0.5 * (value - value.mean())) / step).round() * step / 2**0.5 + value.mean()
+    decoded = coder.code(x).decoded["a"]
+    # a coefficient between two steps may round either way
+    assert float(((decoded - wanted).abs() < 1e-4).float().mean()) > 0.99
+
+
+def test_blocks_that_are_larger_than_a_source_are_left_out() -> None:
+    x = {"a": torch.randn(20, 5)}
+    assert [c.settings["block"] for c in fit_pca(x, steps=(1.0,))] == [0, 0, 0, 0, 1, 1]
+
+
 def test_pca_keeps_the_sign_of_features() -> None:
     x = maps(40)
-    coder = fit_pca(x, components=(1,), steps=(8.0,))[0]
+    coder = fit_pca(x, components=((0, 1),), steps=(8.0,))[0]
     assert float(coder.code(x).decoded["a"].min()) >= 0
     signed = {"a": torch.randn(40, 5)}
-    decoded = fit_pca(signed, components=(4,), steps=(0.1,))[0].code(signed).decoded["a"]
+    decoded = fit_pca(signed, components=((0, 4),), steps=(0.1,))[0].code(signed).decoded["a"]
     assert float(decoded.min()) < 0
 
 
@@ -308,7 +350,7 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArgumentError, match="Pca: components, step are 0, 1.0"):
         Pca({}, 0, 1.0)
     with pytest.raises(ArgumentError, match=r"Pca: features has \['b'\], must be of \['a'\]"):
-        fit_pca({"a": x["a"]}, components=(1,), steps=(1.0,))[0].code(x)
+        fit_pca({"a": x["a"]}, components=((0, 1),), steps=(1.0,))[0].code(x)
     t = track()
     with pytest.raises(ArgumentError, match=r"features has 'x', must be of a task of halves"):
         feature_points(t, {"x": torch.zeros(6, 2)}, [RawFp16()])

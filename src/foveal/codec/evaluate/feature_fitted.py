@@ -1,8 +1,9 @@
 """Feature anchors that are fitted to training features: principal components, and vector codes.
 
-`Pca`: the features of an image as one vector, its principal components by a uniform quantizer, and
-one static integer table for each, all by the rANS of this codec. `Vq`: k-means codewords of blocks
-of positions and groups of channels; their numbers raw in bits, or by static tables.
+`Pca`: the principal components of the features of an image as one vector, or of blocks of
+positions, by a uniform quantizer, and one static integer table for each, all by the rANS of this
+codec. `Vq`: k-means codewords of blocks of positions and groups of channels; their numbers raw in
+bits, or by static tables.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +29,9 @@ from foveal.codec.evaluate.feature_anchors import (
 )
 from foveal.errors import ArgumentError
 
-COMPONENTS = (8, 32, 128, 512)
-STEPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+COMPONENTS = ((0, 8), (0, 32), (0, 128), (0, 512), (1, 8), (1, 1000), (2, 32), (2, 1000), (4, 1000))
+"""Sides of blocks, 0 for the whole map, and how many components at most."""
+STEPS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 BLOCKS = ((1, 1), (1, 2), (2, 1), (2, 4), (4, 1), (4, 4), (8, 2), (8, 8))
 """Sides of blocks, and groups of channels."""
 CODEWORDS = 256
@@ -43,23 +45,31 @@ class Basis:
     """Principal components of a source's training features.
 
     Args:
-        mean: Of the features, [d].
+        mean: Of the vectors, [d].
         directions: Orthonormal, by falling variance, [d, k].
-        train: Coefficients of the training features, [n, k].
+        train: Coefficients of the training vectors, [m, k].
         unit: Root of the mean variance of one number: what steps are counted in.
         nonnegative: No training feature is below 0, so no decoded one may be.
+        block: Side of the blocks that are vectors; 0: the whole map is one.
     """
 
     mean: Float[Tensor, "d"]
     directions: Float[Tensor, "d k"]
-    train: Float[Tensor, "n k"]
+    train: Float[Tensor, "m k"]
     unit: float
     nonnegative: bool
+    block: int = 0
 
     @classmethod
-    def fit(cls, features: Tensor, most: int, *, device: str | torch.device = "cpu") -> "Basis":
-        """Return up to `most` components of features [n, ...]."""
-        x = features.flatten(1).to(device, torch.float64)
+    def fit(
+        cls, features: Tensor, most: int, *, block: int = 0, device: str | torch.device = "cpu"
+    ) -> "Basis":
+        """Return up to `most` components of features [n, ...], or of maps' blocks."""
+        flat = _vectors(features, block).flatten(0, 1)
+        if len(flat) > _MOST_VECTORS:
+            generator = torch.Generator().manual_seed(0)
+            flat = flat[torch.randperm(len(flat), generator=generator)[:_MOST_VECTORS]]
+        x = flat.to(device, torch.float64)
         mean = x.mean(0)
         centered = x - mean
         if x.shape[1] <= _MOST_SQUARE:
@@ -75,15 +85,32 @@ class Basis:
             directions.float().cpu(),
             (centered @ directions).float().cpu(),
             unit if unit > 0 else 1.0,
-            bool((x >= 0).all()),
+            bool((features >= 0).all()),
+            block,
         )
+
+    def coefficients(self, x: Tensor) -> Float[Tensor, "n blocks k"]:
+        """Return the coefficients of features."""
+        return (_vectors(x, self.block) - self.mean) @ self.directions
+
+    def features(
+        self, coefficients: Float[Tensor, "n blocks k"], shape: Sequence[int]
+    ) -> Float[Tensor, "n c h w"]:
+        """Return features of a shape from the first coefficients."""
+        x = coefficients @ self.directions[:, : coefficients.shape[2]].T + self.mean
+        y = from_blocks([x], self.block, shape) if self.block else x.reshape(tuple(shape))
+        return y.relu() if self.nonnegative else y
+
+
+def _vectors(x: Tensor, block: int) -> Float[Tensor, "n blocks d"]:
+    return to_blocks(x, block, 1)[0] if block else x.flatten(1)[:, None]
 
 
 class Pca:
     """Principal components, uniformly quantized, with a static table each.
 
     Args:
-        bases: Of each source.
+        bases: Of each source, all of the same blocks.
         components: How many are coded, at most.
         step: Of the quantizer, in the bases' units.
     """
@@ -98,7 +125,8 @@ class Pca:
                 "with a basis at least"
             )
         self.bases, self.components, self.step = dict(bases), components, step
-        self.settings: dict[str, Any] = {"components": components, "step": step}
+        block = next(iter(self.bases.values())).block
+        self.settings: dict[str, Any] = {"block": block, "components": components, "step": step}
         self.tables: dict[str, FrequencyTables] = {}
         for name, basis in self.bases.items():
             symbols = self._symbols(basis, basis.train)
@@ -107,8 +135,8 @@ class Pca:
             index = np.broadcast_to(np.arange(symbols.shape[1]), symbols.shape)
             self.tables[name] = counted_tables(count_symbols(start, symbols, index), start)
 
-    def _symbols(self, basis: Basis, coefficients: Tensor) -> Int64[ndarray, "n k"]:
-        part = coefficients[:, : self.components] / (self.step * basis.unit)
+    def _symbols(self, basis: Basis, coefficients: Tensor) -> Int64[ndarray, "*rest k"]:
+        part = coefficients[..., : self.components] / (self.step * basis.unit)
         return part.round().clamp(-(1 << 20), 1 << 20).to(torch.int64).numpy()
 
     def code(self, features: Features) -> CodedFeatures:
@@ -118,17 +146,18 @@ class Pca:
         layers: list[tuple[FrequencyTables, ndarray, ndarray]] = []
         for name, x in maps.items():
             basis = self.bases[name]
-            symbols = self._symbols(basis, (x.flatten(1) - basis.mean) @ basis.directions)
-            index = np.tile(np.arange(symbols.shape[1]), (len(symbols), 1))
-            layers.append((self.tables[name], symbols, index))
+            symbols = self._symbols(basis, basis.coefficients(x))
+            index = np.broadcast_to(np.arange(symbols.shape[2]), symbols.shape)
+            n = len(symbols)
+            layers.append((self.tables[name], symbols.reshape(n, -1), index.reshape(n, -1)))
         streams = encode_lanes(layers)
         decoder, decoded = LaneDecoder(streams), dict[str, Tensor]()
         for (name, x), (tables, _, index) in zip(maps.items(), layers, strict=True):
             basis = self.bases[name]
             back = torch.from_numpy(decoder.decode(tables, index)).float()
             back = back * (self.step * basis.unit)
-            y = back @ basis.directions[:, : back.shape[1]].T + basis.mean
-            decoded[name] = (y.relu() if basis.nonnegative else y).reshape(x.shape)
+            width = min(self.components, basis.directions.shape[1])
+            decoded[name] = basis.features(back.reshape(len(x), -1, width), x.shape)
         decoder.close()
         return _coded([len(stream) for stream in streams], decoded, features)
 
@@ -136,21 +165,34 @@ class Pca:
 def fit_pca(
     train: Features,
     *,
-    components: Sequence[int] = COMPONENTS,
+    components: Sequence[tuple[int, int]] = COMPONENTS,
     steps: Sequence[float] = STEPS,
     device: str | torch.device = "cpu",
 ) -> list[FeatureCoder]:
-    """Return coders of every number of components and step.
+    """Return coders of every block, number of components and step.
 
     Args:
         train: Training features of each source.
-        components: Numbers of components.
+        components: Sides of blocks (0: the whole map) and numbers of components; blocks larger than
+            a source are left out.
         steps: Of the quantizer, in the bases' units.
         device: Where the components are found.
     """
     maps = as_maps("fit_pca", train)
-    bases = {name: Basis.fit(x, max(components), device=device) for name, x in maps.items()}
-    return [Pca(bases, k, step) for k, step in product(components, steps)]
+    least = min(max(x.shape[2:]) for x in maps.values())
+    most: dict[int, int] = {}
+    for block, count in components:
+        if block <= least:
+            most[block] = max(count, most.get(block, 0))
+    bases = {
+        block: {name: Basis.fit(x, k, block=block, device=device) for name, x in maps.items()}
+        for block, k in most.items()
+    }
+    return [
+        Pca(bases[block], k, step)
+        for (block, k), step in product(components, steps)
+        if block in bases
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
