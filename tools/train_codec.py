@@ -168,6 +168,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         head_hidden=args.hidden,
         blocks=args.blocks,
         fine_blocks=args.fine_blocks,
+        stride=args.stride,
+        linear=args.linear,
         prior=args.prior,
         side=args.side,
         codewords=args.codewords,
@@ -252,6 +254,8 @@ def main() -> None:
     parser.add_argument("--latent", type=int, default=48, help="latent channels")
     parser.add_argument("--hidden", type=int, default=96)
     parser.add_argument("--blocks", type=int, default=1, help="at the latents' size")
+    parser.add_argument("--stride", type=int, default=2)
+    parser.add_argument("--linear", action="store_true", help="start as principal components")
     parser.add_argument("--fine-blocks", type=int, default=2, help="at the features' size")
     parser.add_argument("--side", type=int, default=12)
     parser.add_argument("--codewords", type=int, default=16)

@@ -14,7 +14,7 @@ IR_VERSION = 8
 OPSET = 17
 FLOAT, INT64 = 1, 7
 _VARINT, _BYTES, _FIXED32 = 0, 2, 5
-_FLOAT_ATTRIBUTE, _INT_ATTRIBUTE, _INTS_ATTRIBUTE = 1, 2, 7
+_FLOAT_ATTRIBUTE, _INT_ATTRIBUTE, _TEXT_ATTRIBUTE, _INTS_ATTRIBUTE = 1, 2, 3, 7
 
 
 def _varint(value: int) -> bytes:
@@ -47,10 +47,12 @@ def _tensor(name: str, value: NDArray[Any]) -> bytes:
     return dims + _int(2, kind) + _bytes(8, name) + _bytes(9, data)
 
 
-def _attribute(name: str, value: int | float | list[int]) -> bytes:
+def _attribute(name: str, value: int | float | str | list[int]) -> bytes:
     head = _bytes(1, name)
     if isinstance(value, list):
         return head + b"".join(_int(8, v) for v in value) + _int(20, _INTS_ATTRIBUTE)
+    if isinstance(value, str):
+        return head + _bytes(4, value) + _int(20, _TEXT_ATTRIBUTE)
     if isinstance(value, float):
         return head + _float(2, value) + _int(20, _FLOAT_ATTRIBUTE)
     return head + _int(3, value) + _int(20, _INT_ATTRIBUTE)
@@ -89,7 +91,7 @@ class Graph:
         return name
 
     def node(
-        self, op: str, *inputs: str, name: str = "", **attributes: int | float | list[int]
+        self, op: str, *inputs: str, name: str = "", **attributes: int | float | str | list[int]
     ) -> str:
         """Add an operation with one output."""
         name = name or f"{op.lower()}_{len(self._nodes)}"

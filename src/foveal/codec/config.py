@@ -15,6 +15,8 @@ SourceKind = Literal["map", "vector", "tokens"]
 MAX_CHANNELS = 4096
 MAX_SIDE = 1024
 MAX_ELEMENTS = 1 << 18
+MAX_CELL = 4096
+"""Numbers of a cell that a linear transform starts from the principal components of."""
 _TAKEN = frozenset(dir(nn.ModuleDict()))
 """Names that a module has already, so that no part of a model can bear them."""
 
@@ -135,6 +137,8 @@ class Layer:
         hyper_hidden: Channels of the hyper-transforms.
         parents: Layers that it may be coded conditionally on.
         context_hidden: Channels of the network that reads the parents.
+        linear: The analysis adds a linear function of each cell of stride x stride positions, which
+            starts as their principal components; the rest starts with 0.
     """
 
     name: str
@@ -150,6 +154,7 @@ class Layer:
     hyper_hidden: int = 64
     parents: tuple[str, ...] = ()
     context_hidden: int = 48
+    linear: bool = False
 
     def __post_init__(self) -> None:
         """Check the values, which may come from an untrusted file."""
@@ -165,6 +170,11 @@ class Layer:
             raise ArgumentError(
                 f"CodecConfig: stride of layer {self.name} is {self.stride!r}, must be 1, 2 or 4; "
                 "change it"
+            )
+        if type(self.linear) is not bool:
+            raise ArgumentError(
+                f"CodecConfig: linear of layer {self.name} is {self.linear!r}, must be True or "
+                "False; change it"
             )
         if self.prior not in KINDS:
             raise ArgumentError(
@@ -202,6 +212,8 @@ class Head:
         blocks: Residual blocks at the latents' size.
         external: Added later to a frozen stream.
         fine_blocks: Residual blocks at the features' size.
+        linear: The synthesis adds a linear function of the latents of each position, which starts
+            as the one of least squared error; the rest starts with 0.
     """
 
     name: str
@@ -211,6 +223,7 @@ class Head:
     blocks: int = 1
     external: bool = False
     fine_blocks: int = 0
+    linear: bool = False
 
     def __post_init__(self) -> None:
         """Check the values, which may come from an untrusted file."""
@@ -225,11 +238,12 @@ class Head:
                 f"CodecConfig: optional of head {self.name} is {self.optional!r}, must name other "
                 "layers than layers; take them out"
             )
-        if type(self.external) is not bool:
-            raise ArgumentError(
-                f"CodecConfig: external of head {self.name} is {self.external!r}, must be True or "
-                "False; change it"
-            )
+        for item in ("external", "linear"):
+            if type(getattr(self, item)) is not bool:
+                raise ArgumentError(
+                    f"CodecConfig: {item} of head {self.name} is {getattr(self, item)!r}, must be "
+                    "True or False; change it"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +323,13 @@ class CodecConfig:
                 f"latents, at most {MAX_ELEMENTS}; raise the stride"
             )
         layer.prior_config(*self.size_of(layer))
+        channels = sum(sources[name].channels for name in layer.inputs)
+        numbers = channels * layer.stride ** sum(side > 1 for side in self.size_of(layer))
+        if layer.linear and numbers > MAX_CELL:
+            raise ArgumentError(
+                f"CodecConfig: layer {layer.name} is linear with {numbers} numbers a cell, must be "
+                f"at most {MAX_CELL}; lower its stride or leave linear out"
+            )
 
     def _check_head(self, head: Head, layers: list[Layer]) -> None:
         strides = {layer.stride for layer in layers}
@@ -366,8 +387,12 @@ class CodecConfig:
         return source.height, source.width
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for a model file."""
-        return dataclasses.asdict(self)
+        """Return plain data for a model file; what is not linear does not say so."""
+        data = dataclasses.asdict(self)
+        for item in (*data["layers"], *data["heads"]):
+            if not item["linear"]:
+                del item["linear"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "CodecConfig":

@@ -22,7 +22,17 @@ from foveal.codec.prior.base import (
 )
 from foveal.codec.prior.integers import FRACTION
 from foveal.codec.rates import SILENT, Gains, gains
-from foveal.codec.transforms import Analysis, Synthesis, from_map, mean_and_std, quantise, to_map
+from foveal.codec.transforms import (
+    Analysis,
+    Synthesis,
+    cells,
+    from_map,
+    least_squares,
+    mean_and_std,
+    principal,
+    quantise,
+    to_map,
+)
 from foveal.errors import ArgumentError
 
 ANALYSE_AT_ONCE = 256
@@ -84,6 +94,7 @@ class LayerNetwork(nn.Module):
             size=self.size,
             stride=layer.stride,
             blocks=layer.blocks,
+            linear=layer.linear,
         )
         self.prior = make_prior(layer.prior_config(*self.size))
         self.gains = Gains(len(layer.tasks), layer.channels)
@@ -107,6 +118,7 @@ def synthesis_of(head: Head, config: CodecConfig) -> Synthesis:
         stride=every[0].stride,
         blocks=head.blocks,
         fine_blocks=head.fine_blocks,
+        linear=head.linear,
     )
 
 
@@ -150,7 +162,8 @@ class Network(nn.Module):
     def start(self, features: Mapping[str, Tensor]) -> None:
         """Fit the normalisation to training features, and start latents and levels from them.
 
-        Latents begin with unit variance over all channels, levels at the likeliest scales.
+        Latents begin with unit variance over all channels, levels at the likeliest scales. Linear
+        analyses begin as principal components, linear syntheses with the least squared error.
 
         Args:
             features: Of every source, some hundred images.
@@ -171,13 +184,38 @@ class Network(nn.Module):
                 self.scale(name).std.copy_(std)
         for layer in self.config.layers:
             part = self.layer(layer.name)
+            if part.analysis.linear is not None:
+                inputs = self._some_inputs(layer, features)
+                part.analysis.linear.weight.copy_(principal(inputs, part.analysis))
             latents = self.latents(layer, features)
             mean = latents.mean(dim=(0, 2, 3))
             centered = latents - mean[:, None, None]
             std = centered.square().mean().sqrt().clamp_min(1e-6)
             part.analysis.last.weight.div_(std)
+            if part.analysis.linear is not None:
+                part.analysis.linear.weight.div_(std)
             cast(Tensor, part.analysis.last.bias).sub_(mean).div_(std)
             part.prior.start(centered / std)
+        for head in self.config.heads:
+            own = self.head(head.name)
+            if own.linear is not None:
+                self._start_linear(head, own, features)
+
+    def _some_inputs(
+        self, layer: Layer, features: Mapping[str, Tensor]
+    ) -> Float[Tensor, "b c h w"]:
+        some = {n: features[n][:ANALYSE_AT_ONCE].to(self.device) for n in layer.inputs}
+        return torch.cat([self.normalise(name, x) for name, x in some.items()], dim=1)
+
+    def _start_linear(self, head: Head, own: Synthesis, features: Mapping[str, Tensor]) -> None:
+        layers = {layer.name: layer for layer in self.config.layers}
+        some = {name: x[:ANALYSE_AT_ONCE] for name, x in features.items()}
+        parts = [self.latents(layers[name], some) for name in head.layers + head.optional]
+        target = self.normalise(head.name, some[head.name].to(self.device))
+        weight, bias = least_squares(torch.cat(parts, dim=1), cells(target, own.up))
+        linear = cast(nn.Conv2d, own.linear)
+        linear.weight.copy_(weight)
+        cast(Tensor, linear.bias).copy_(bias)
 
     def normalise(self, name: str, x: Tensor) -> Float[Tensor, "b c h w"]:
         """Return the features of source `name` as a map with about unit variance."""

@@ -119,6 +119,7 @@ def _head(model: FeatureCodec, head: Head) -> dict[str, Any]:
         "pairs": pairs_read(model, head),
         "blocks": head.blocks,
         "fine_blocks": head.fine_blocks,
+        "linear": head.linear,
         "kind": source.kind,
         "height": source.height,
         "width": source.width,

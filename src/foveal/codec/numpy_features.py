@@ -47,18 +47,22 @@ def synthesise(model: Model, head: dict[str, Any], y: Floats, size: tuple[int, i
     def residual(x: Floats, name: str) -> Floats:
         return x + conv(leaky(conv(leaky(x), f"{name}.first")), f"{name}.second")
 
+    down, across = head["up"]
+
+    def spread(x: Floats) -> Floats:  # channels become down x across positions
+        _, rows, columns = x.shape
+        x = x.reshape(-1, down, across, rows, columns).transpose(0, 3, 1, 4, 2)
+        return x.reshape(-1, rows * down, columns * across)[:, : size[0], : size[1]]
+
     x = conv(y, "first")
     for i in range(head["blocks"]):
         x = residual(x, f"blocks.{i}")
-    x = conv(leaky(x), "spread")
-    down, across = head["up"]  # channels become down x across positions
-    _, rows, columns = x.shape
-    x = x.reshape(-1, down, across, rows, columns).transpose(0, 3, 1, 4, 2)
-    x = x.reshape(-1, rows * down, columns * across)[:, : size[0], : size[1]]
+    x = spread(conv(leaky(x), "spread"))
     x = x + conv(leaky(x), "refine")
     for i in range(head["fine_blocks"]):
         x = residual(x, f"fine.{i}")
     x = conv(leaky(x), "last")
+    x = x + spread(conv(y, "linear")) if head["linear"] else x
     scale = f"scales.{head['name']}."
     x = x * model.weights[scale + "std"][:, None, None]
     x = x + model.weights[scale + "mean"][:, None, None]

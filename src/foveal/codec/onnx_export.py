@@ -111,7 +111,7 @@ def _analysis(model: FeatureCodec, layer: Layer) -> Graph:
         x = _as_map(graph, source, graph.input(name, _shape(source)))
         x = graph.node("Sub", x, graph.constant(mean))
         parts.append(graph.node("Div", x, graph.constant(std)))
-    x = graph.node("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+    x = inputs = graph.node("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     part: Any = model.layers[layer.name]
     for module in part.analysis.parts:
         x = (
@@ -119,6 +119,8 @@ def _analysis(model: FeatureCodec, layer: Layer) -> Graph:
             if isinstance(module, nn.Conv2d)
             else _residual(graph, module, x)
         )
+    if part.analysis.linear is not None:
+        x = graph.node("Add", x, _conv(graph, part.analysis.linear, _padded(graph, inputs, part)))
     rows, columns = layer.latent_size(*model.config.size_of(layer))
     y = graph.node("Identity", x, name="latents")
     graph.output(y, ("batch", layer.channels, rows, columns))
@@ -134,7 +136,7 @@ def _synthesis(model: FeatureCodec, head: Head) -> Graph:
         layer = layers[name]
         size = layer.latent_size(*model.config.size_of(layer))
         parts.append(graph.input(name, ("batch", layer.channels, *size)))
-    x = graph.node("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+    x = latents = graph.node("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     module: Any = model.heads[head.name]
     x = _conv(graph, module.first, x)
     for block in module.blocks:
@@ -145,6 +147,9 @@ def _synthesis(model: FeatureCodec, head: Head) -> Graph:
     for block in module.fine:
         x = _residual(graph, block, x)
     x = _conv(graph, module.last, _leaky(graph, x))
+    if module.linear is not None:
+        wide = _conv(graph, module.linear, latents)
+        x = graph.node("Add", x, _spread(graph, module.up, wide, source, source.channels))
     mean, std = _scale(model, source)
     x = graph.node("Add", graph.node("Mul", x, graph.constant(std)), graph.constant(mean))
     x = graph.node("Relu", x) if source.nonnegative else x
@@ -156,6 +161,15 @@ def _synthesis(model: FeatureCodec, head: Head) -> Graph:
     y = graph.node("Identity", x, name="features")
     graph.output(y, _shape(source))
     return graph
+
+
+def _padded(graph: Graph, x: str, part: Any) -> str:
+    """Repeat the last row and column until the cells of a linear analysis are full."""
+    rows, columns = (-side % cell for side, cell in zip(part.size, part.analysis.cell, strict=True))
+    if not rows and not columns:
+        return x
+    pads = graph.constant([0, 0, 0, 0, 0, 0, rows, columns])
+    return graph.node("Pad", x, pads, mode="edge")
 
 
 def _spread(graph: Graph, up: tuple[int, int], x: str, source: Source, inner: int) -> str:

@@ -30,6 +30,8 @@ class Sizes:
         head_hidden: Channels of the synthesis transforms.
         blocks: Residual blocks.
         fine_blocks: Residual blocks of the synthesis transforms at the features' size.
+        linear: Transforms add a linear part, which starts as principal components: where training
+            features are few, or much of them is to be kept.
         groups: Parts that the latent channels of `joint` are coded in, each given those before it.
         prior: Kind of the prior.
         side: Hyper-latents, or indices of the VQ prior.
@@ -48,6 +50,7 @@ class Sizes:
     hyper_hidden: int = 64
     fine_blocks: int = 0
     groups: int = 1
+    linear: bool = False
 
     def __post_init__(self) -> None:
         """Check that groups have channels."""
@@ -77,6 +80,7 @@ def _layer(
         codewords=sizes.codewords,
         hyper_hidden=sizes.hyper_hidden,
         parents=parents,
+        linear=sizes.linear,
     )
 
 
@@ -88,6 +92,7 @@ def _head(name: str, layers: tuple[str, ...], sizes: Sizes, optional: tuple[str,
         hidden=sizes.head_hidden,
         blocks=sizes.blocks,
         fine_blocks=sizes.fine_blocks,
+        linear=sizes.linear,
     )
 
 

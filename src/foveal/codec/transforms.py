@@ -42,6 +42,41 @@ class ResidualBlock(nn.Module):
         return x + self.second(hidden)
 
 
+def cells(x: Float[Tensor, "b c h w"], up: tuple[int, int]) -> Float[Tensor, "b d u v"]:
+    """Return each cell of up[0] x up[1] positions as channels; edges are repeated to fill cells.
+
+    Channel c of the position in row i, column j of its cell is channel (c * up[0] + i) * up[1] + j.
+    """
+    b, c = x.shape[:2]
+    wide = pad_to_cells(x, up)
+    rows, columns = wide.shape[2] // up[0], wide.shape[3] // up[1]
+    wide = wide.reshape(b, c, rows, up[0], columns, up[1]).permute(0, 1, 3, 5, 2, 4)
+    return wide.reshape(b, c * up[0] * up[1], rows, columns)
+
+
+def spread(
+    x: Float[Tensor, "b d u v"], up: tuple[int, int], size: tuple[int, int]
+) -> Float[Tensor, "b c h w"]:
+    """Undo `cells`: put channels beside each other, and cut what is beyond `size`."""
+    b, _, rows, columns = x.shape
+    wide = x.reshape(b, -1, up[0], up[1], rows, columns).permute(0, 1, 4, 2, 5, 3)
+    wide = wide.reshape(b, -1, rows * up[0], columns * up[1])
+    return wide[:, :, : size[0], : size[1]]
+
+
+def pad_to_cells(x: Float[Tensor, "b c h w"], up: tuple[int, int]) -> Float[Tensor, "b c y x"]:
+    """Repeat the last row and column until cells are full."""
+    pads = (0, -x.shape[3] % up[1], 0, -x.shape[2] % up[0])
+    return functional.pad(x, pads, mode="replicate") if any(pads) else x
+
+
+def _silence(last: nn.Conv2d) -> None:
+    """Let a branch begin with 0."""
+    nn.init.zeros_(last.weight)
+    if last.bias is not None:
+        nn.init.zeros_(last.bias)
+
+
 class Analysis(nn.Module):
     """From normalised features to unrounded latents.
 
@@ -52,6 +87,8 @@ class Analysis(nn.Module):
         size: Nominal rows and columns of the features.
         stride: 1, 2 or 4.
         blocks: Residual blocks on either side of the stride.
+        linear: Add a linear function of each cell of stride x stride positions; the rest begins
+            with 0.
     """
 
     def __init__(
@@ -63,9 +100,11 @@ class Analysis(nn.Module):
         size: tuple[int, int],
         stride: int,
         blocks: int,
+        linear: bool = False,
     ) -> None:
         super().__init__()
         self.stride = stride
+        self.cell = (stride if size[0] > 1 else 1, stride if size[1] > 1 else 1)
         parts: list[nn.Module] = [conv(inputs, hidden, size)]
         parts += [ResidualBlock(hidden, size) for _ in range(blocks)]
         for _ in range(stride.bit_length() - 1):
@@ -73,6 +112,10 @@ class Analysis(nn.Module):
         parts += [ResidualBlock(hidden, size) for _ in range(blocks)]
         parts.append(nn.Conv2d(hidden, outputs, 1))
         self.parts = nn.Sequential(*parts)
+        self.linear: nn.Conv2d | None = None
+        if linear:
+            self.linear = nn.Conv2d(inputs, outputs, self.cell, stride=self.cell, bias=False)
+            _silence(self.last)
 
     @property
     def last(self) -> nn.Conv2d:
@@ -81,7 +124,8 @@ class Analysis(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n u v"]:
         """Return latents of ceil(h / stride) x ceil(w / stride) positions."""
-        return self.parts(x)
+        y = self.parts(x)
+        return y if self.linear is None else y + self.linear(pad_to_cells(x, self.cell))
 
 
 class Synthesis(nn.Module):
@@ -95,6 +139,7 @@ class Synthesis(nn.Module):
         stride: Positions of the features per latent position.
         blocks: Residual blocks at the latents' size.
         fine_blocks: Residual blocks at the features' size.
+        linear: Add a linear function of the latents of each position; the rest begins with 0.
     """
 
     def __init__(
@@ -107,6 +152,7 @@ class Synthesis(nn.Module):
         stride: int,
         blocks: int,
         fine_blocks: int = 0,
+        linear: bool = False,
     ) -> None:
         super().__init__()
         self.up = (stride if size[0] > 1 else 1, stride if size[1] > 1 else 1)
@@ -118,20 +164,55 @@ class Synthesis(nn.Module):
         self.refine = conv(inner, inner, size)
         self.fine = nn.Sequential(*[ResidualBlock(inner, size) for _ in range(fine_blocks)])
         self.last = conv(inner, outputs, size)
+        self.linear: nn.Conv2d | None = None
+        if linear:
+            self.linear = nn.Conv2d(inputs, outputs * self.up[0] * self.up[1], 1)
+            _silence(self.last)
 
     def forward(
         self, y: Float[Tensor, "b n u v"], size: tuple[int, int]
     ) -> Float[Tensor, "b c h w"]:
         """Return features of `size`, which the latents cover."""
         hidden = functional.leaky_relu(self.blocks(self.first(y)), SLOPE)
-        wide = self.spread(hidden)
-        b, _, rows, columns = wide.shape
-        wide = wide.reshape(b, -1, self.up[0], self.up[1], rows, columns)
-        wide = wide.permute(0, 1, 4, 2, 5, 3)
-        wide = wide.reshape(b, -1, rows * self.up[0], columns * self.up[1])
-        wide = wide[:, :, : size[0], : size[1]]
+        wide = spread(self.spread(hidden), self.up, size)
         wide = self.fine(wide + self.refine(functional.leaky_relu(wide, SLOPE)))
-        return self.last(functional.leaky_relu(wide, SLOPE))
+        x = self.last(functional.leaky_relu(wide, SLOPE))
+        return x if self.linear is None else x + spread(self.linear(y), self.up, size)
+
+
+def principal(x: Float[Tensor, "b c h w"], analysis: Analysis) -> Float[Tensor, "n c i j"]:
+    """Return weights of an analysis' linear part that give the principal components of cells.
+
+    They are orthonormal, by falling variance; latents beyond the numbers of a cell get 0.
+    """
+    wanted = cast(nn.Conv2d, analysis.linear).weight
+    vectors = cells(x.double(), analysis.cell).transpose(0, 1).flatten(1)
+    centered = vectors - vectors.mean(1, keepdim=True)
+    found = torch.linalg.eigh(centered @ centered.T).eigenvectors.flip(1).T[: len(wanted)]
+    out = wanted.new_zeros(wanted.shape)
+    out[: len(found)] = found.reshape(-1, *wanted.shape[1:]).to(wanted)
+    return out
+
+
+def least_squares(
+    y: Float[Tensor, "b n u v"], target: Float[Tensor, "b d u v"], ridge: float = 1e-6
+) -> tuple[Float[Tensor, "d n 1 1"], Float[Tensor, "d"]]:
+    """Return weights and bias of the 1 x 1 convolution from `y` that is nearest to `target`.
+
+    Args:
+        y: Latents.
+        target: What they shall give.
+        ridge: Share of the latents' mean variance that is added to each.
+    """
+    a = y.double().transpose(0, 1).flatten(1)
+    b = target.double().transpose(0, 1).flatten(1)
+    mean_a, mean_b = a.mean(1, keepdim=True), b.mean(1, keepdim=True)
+    a, b = a - mean_a, b - mean_b
+    square = a @ a.T
+    added = ridge * square.diagonal().mean() + 1e-12
+    weight = torch.linalg.solve(square + added * torch.eye(len(a)).to(square), a @ b.T).T
+    bias = (mean_b - weight @ mean_a)[:, 0]
+    return weight[:, :, None, None].to(y.dtype), bias.to(y.dtype)
 
 
 def to_map(x: Tensor, source: Source) -> Float[Tensor, "b c h w"]:

@@ -62,6 +62,10 @@ assert not {"safetensors", "jaxtyping"} & set(sys.modules)
 """
 
 
+LINEAR = ("spatial", "factorized")
+"""Priors whose models have linear parts too."""
+
+
 def features_of(model: FeatureCodec, count: int, size: tuple[int, int] | None = None) -> Features:
     """Return random features, one scale for all."""
     out: Features = {}
@@ -79,6 +83,7 @@ def small_model(name: str) -> FeatureCodec:
     stride = 1 + NAMES.index(name) % 2
     kind = kind or {"forms": "factorized", "groups": "codebook-local"}[name]
     sizes = Sizes(6, stride, 8, 8, 1, kind, side=3, codewords=4, hyper_hidden=5, fine_blocks=stride)
+    sizes = replace(sizes, linear=kind in LINEAR)
     config = {
         "forms": lambda: separate(OTHERS, sizes),
         "groups": lambda: joint(SOURCES, replace(sizes, groups=2)),

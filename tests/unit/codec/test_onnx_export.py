@@ -43,11 +43,12 @@ def run(path: Path, inputs: dict[str, torch.Tensor]) -> np.ndarray:
     return np.asarray(out)
 
 
+@pytest.mark.parametrize("linear", [False, True], ids=["plain", "linear"])
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("kind", list(SOURCES))
-def test_another_runtime_agrees(kind: str, stride: int, tmp_path: Path) -> None:
+def test_another_runtime_agrees(kind: str, stride: int, linear: bool, tmp_path: Path) -> None:
     source = SOURCES[kind]
-    model = made(schemes.joint, [source], stride=stride, fine_blocks=stride // 2)
+    model = made(schemes.joint, [source], stride=stride, fine_blocks=stride // 2, linear=linear)
     x = torch.randn(3, *source.shape)
     with torch.no_grad():
         y = model.analyse(model.config.layers[0], {"a": x})
