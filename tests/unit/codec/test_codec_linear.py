@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from foveal.codec import schemes
-from foveal.codec.config import CodecConfig, Head, Layer, Source
+from foveal.codec.config import CodecConfig, Source
 from foveal.codec.encoding import encode
 from foveal.codec.model import FeatureCodec
 from foveal.codec.stream import decode
@@ -145,11 +145,7 @@ def test_other_models_say_nothing_of_it() -> None:
     assert CodecConfig.from_dict(linear.to_dict()) == linear
 
 
-def test_wrong_values_are_named() -> None:
-    with pytest.raises(ArgumentError, match="linear of layer x is 1, must be True or False"):
-        Layer("x", ("a",), ("a",), linear=1)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="linear of head x is 'yes', must be True or False"):
-        Head("x", ("a",), linear="yes")  # type: ignore[arg-type]
+def test_a_cell_that_is_too_large_is_named() -> None:
     wide = Source("a", 1025, "map", 8, 8)
     with pytest.raises(ArgumentError, match="linear with 4100 numbers a cell, must be at most"):
         schemes.joint([wide], SIZES)

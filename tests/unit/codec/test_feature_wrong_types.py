@@ -103,3 +103,10 @@ def test_what_is_no_network() -> None:
     message = "add_task: teacher is a Identity, must have methods encode and decode; wrap it"
     refused(message, add_task, model, "new", torch.nn.Identity(), images)
     refused("fit: network of a is a Identity, must have", fit, {"a": torch.nn.Identity()}, [images])
+
+
+def test_linear_is_true_or_false() -> None:
+    with pytest.raises(ArgumentError, match="linear of layer x is 1, must be True or False"):
+        Layer("x", ("a",), ("a",), linear=1)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="linear of head x is 'yes', must be True or False"):
+        Head("x", ("a",), linear="yes")  # type: ignore[arg-type]
