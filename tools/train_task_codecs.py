@@ -232,7 +232,7 @@ def make(
 def sizes_of(job: Job) -> schemes.Sizes:
     """Return the sizes that a job's options ask for."""
     own = {
-        f.name: int(job.options[f.name])
+        f.name: type(f.default)(int(job.options[f.name]))
         for f in dataclasses.fields(schemes.Sizes)
         if f.name in job.options
     }
