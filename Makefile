@@ -89,9 +89,9 @@ docs: setup ## Fill the generated parts of the documents from committed results
 ci: lint types ## What .ci/run does
 	$(PY) tools/fill_docs.py --check
 	$(PY) -m foveal samples fetch
-	$(PY) -m pytest -q -m "not gpu and not assets" --jaxtyping-packages=foveal,beartype.beartype \
+	$(PY) -m pytest -q -n 2 -m "not gpu and not assets" --jaxtyping-packages=foveal,beartype.beartype \
 	  $(WRONG_TYPES:%=--deselect=%) tests/unit/attention tests/against_reference
-	PYTHONPATH=tools $(PY) -m pytest -q -m "not gpu and not assets" --jaxtyping-packages=foveal,typecheck.check \
+	PYTHONPATH=tools $(PY) -m pytest -q -n 2 -m "not gpu and not assets" --jaxtyping-packages=foveal,typecheck.check \
 	  $(WRONG_TYPES:%=--deselect=%) $(TYPECHECKED:%=tests/unit/%)
 	$(MAKE) --no-print-directory kernels
 	CI=true $(MAKE) --no-print-directory test PYTEST_FLAGS="--cov=foveal --cov-branch --cov-report= --cov-fail-under=85"
