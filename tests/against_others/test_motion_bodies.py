@@ -50,6 +50,19 @@ def test_the_standing_figure_stays_up_by_its_servos_alone(height, mass, hand_sha
     assert np.abs(data.qvel).max() < 0.01
 
 
+def test_contacts_have_friction_whatever_a_document_said():
+    smooth = _document("").replace("<geom ", "<geom condim='1' friction='.1 0 0' ")
+    for body in (humanoid(), read_mjcf(smooth)):
+        model = mujoco.MjModel.from_xml_string(to_mjcf(body))
+        data = mujoco.MjData(model)
+        data.qpos[:3], data.qpos[3] = body.offsets[0], 1.0
+        mujoco.mj_step(model, data, 40)
+        assert data.ncon > 0
+        for contact in data.contact[: data.ncon]:
+            assert contact.dim == 3
+            assert contact.friction[0] == 1.0
+
+
 def test_without_servos_it_falls():
     body = humanoid()
     model = mujoco.MjModel.from_xml_string(to_mjcf(body))

@@ -1,13 +1,16 @@
 """What `encode` takes: images, features by name, one tensor; and the loss that it measures."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from foveal import codec
-from foveal.codec import sources
+from foveal.codec import encoding, sources
 from foveal.codec.config import CodecConfig, Head, Source
 from foveal.errors import ArgumentError, ShapeError
 
@@ -163,6 +166,30 @@ def test_the_loss_is_that_of_what_was_sent() -> None:
         "mean over tasks of: top-1 disagreement, or relative error of maps, with the answer to "
         "uncompressed features"
     )
+
+
+def test_the_seconds_have_networks_and_coding_and_no_measuring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[float] = []
+
+    def slow(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def call(*arguments: object, **options: object) -> object:
+            calls.append(seconds)
+            time.sleep(seconds)
+            return function(*arguments, **options)
+
+        return call
+
+    model, net = made("tint"), NETWORKS["ours/tint"]
+    monkeypatch.setattr(net, "encode", slow(net.encode, 0.1))
+    monkeypatch.setattr(net, "decode", slow(net.decode, 0.7))
+    monkeypatch.setattr(encoding.Coder, "code", slow(encoding.Coder.code, 0.2))
+    receipt = codec.encode(model, images(), measure=True).receipt
+    assert receipt.loss is not None
+    assert calls.count(0.2) == 1
+    assert calls.count(0.7) >= 2
+    assert 0.3 <= receipt.seconds < 1.4
 
 
 def test_whose_answers_count() -> None:
