@@ -143,3 +143,36 @@ def euler_from_matrix(m: Numbers, order: str) -> Array:
     )
     last = np.where(pole, 0.0, np.arctan2(-sign * m_[..., i, j], m_[..., i, i]))
     return np.stack([first, middle, last], axis=-1)
+
+
+def continuous_euler(m: Array, order: str) -> Array:
+    """Decompose rotations over time without jumps: of two branches the nearer to the frame before.
+
+    Any rotation is (a, b, c) and (a + pi, pi - b, c + pi), each up to whole turns. At a pole, where
+    only a sum of first and last counts, the last angle stays.
+
+    Args:
+        m: Rotation matrices (frames, ..., 3, 3).
+        order: As of `euler_from_matrix`.
+
+    Returns: Angles (frames, ..., 3), rad; the first frame's middle one is in [-pi/2, pi/2].
+    """
+    out = euler_from_matrix(m, order)
+    axis = np.eye(3)["xyz".index(order[2])]
+    for t in range(1, len(out)):
+        before = out[t - 1]
+        pole = np.abs(np.cos(out[t, ..., 1])) < 1e-6
+        if bool(pole.any()):
+            back = to_matrix(from_axis_angle(axis, -before[..., 2]))
+            kept = euler_from_matrix(m[t] @ back, order)
+            kept[..., 2] += before[..., 2]
+            out[t] = np.where(pole[..., None], kept, out[t])
+        other = np.stack(
+            [out[t, ..., 0] + np.pi, np.pi - out[t, ..., 1], out[t, ..., 2] + np.pi], -1
+        )
+        first, second = (
+            x + 2.0 * np.pi * np.round((before - x) / (2.0 * np.pi)) for x in (out[t], other)
+        )
+        nearer = ((second - before) ** 2).sum(-1) < ((first - before) ** 2).sum(-1)
+        out[t] = np.where(nearer[..., None], second, first)
+    return out

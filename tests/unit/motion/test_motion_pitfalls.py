@@ -10,7 +10,7 @@ import pytest
 from foveal import motion
 from foveal.motion import rotations as rot
 from foveal.motion.director.commands import Keyframe
-from foveal.motion.export.bvh import to_bvh
+from foveal.motion.export.bvh import bvh_frames, to_bvh
 from foveal.motion.export.glb import to_glb
 from foveal.motion.inbetween import METHODS, Method, fill, quintic, resolve
 from foveal.motion.skeleton import humanoid
@@ -100,3 +100,29 @@ def test_glb_keeps_to_what_readers_ask() -> None:
         q = np.frombuffer(blob, "<f4", 4 * output["count"], start).reshape(-1, 4)
         assert np.linalg.norm(q, axis=1) == pytest.approx(1, abs=1e-6)
         assert ((q[1:] * q[:-1]).sum(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("order", ["zxy", "xyz", "yxz"])
+def test_euler_angles_pass_a_quarter_turn_of_the_middle_axis_without_a_jump(order: str) -> None:
+    # the middle angle goes from 0 to 200 degrees and stops at the pole, 90, on its way
+    middle = np.radians(np.concatenate([np.arange(0, 91, 6), [90.0], np.arange(90, 201, 5)]))
+    steady = np.stack([np.full_like(middle, 0.3), middle, np.full_like(middle, -0.5)], axis=-1)
+    axes = [np.eye(3)["xyz".index(letter)] for letter in order]
+
+    def rotation(angles: np.ndarray) -> np.ndarray:
+        parts = [rot.from_axis_angle(axis, angles[..., n]) for n, axis in enumerate(axes)]
+        return rot.to_matrix(rot.multiply(rot.multiply(parts[0], parts[1]), parts[2]))
+
+    found = rot.continuous_euler(rotation(steady), order)
+    np.testing.assert_allclose(found, steady, atol=1e-6)
+
+
+@pytest.mark.parametrize("action", ["squat", "jump", "crouch", "kick"])
+def test_bvh_angles_never_jump(action: str) -> None:
+    clip = motion.generate(action, track="kinematic")
+    _, _, degrees = bvh_frames(clip)
+    local = rot.multiply(rot.conjugate(clip.world_rotations[:-1]), clip.world_rotations[1:])
+    turned = np.degrees(2 * np.arccos(np.clip(np.abs(local[..., 0]), 0, 1)))
+    # near a pole angles run faster than the bone turns, but never by half a circle
+    assert np.abs(np.diff(degrees, axis=0)).max() < 90
+    assert turned.max() < 90

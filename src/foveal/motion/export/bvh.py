@@ -70,8 +70,7 @@ def bvh_frames(clip: Clip) -> tuple[Array, Array, Array]:
         local[:, i] = rot.multiply(rot.conjugate(world[:, parent]), world[:, i])
         offsets[i] = rot.rotate(rest[parent], skeleton.offsets[i])
     matrices = _TO_BVH @ rot.to_matrix(local) @ _TO_BVH.T
-    euler = rot.euler_from_matrix(matrices, ORDER)
-    euler = np.degrees(np.unwrap(euler, axis=0))
+    euler = np.degrees(rot.continuous_euler(matrices, ORDER))
     offsets = CENTIMETERS * offsets @ _TO_BVH.T
     offsets[0] = 0.0
     return offsets, CENTIMETERS * clip.root_positions @ _TO_BVH.T, euler
