@@ -17,6 +17,7 @@ WRONG_TYPES := \
   tests/unit/core/test_core_media.py::test_write_image_checks_its_arguments \
   tests/unit/motion/test_posecodes_text.py::test_what_is_no_sentence_is_refused \
   tests/unit/motion/test_posecodes_evaluate.py::test_a_side_that_is_none_is_named \
+  tests/unit/motion/test_motion_body.py::test_a_hand_that_there_is_not_is_refused \
   tests/unit/motion/director/test_director_loop.py::test_arguments_that_do_not_fit_are_named \
   tests/unit/motion/director/test_director_loop.py::test_an_unknown_mode_is_named \
   tests/unit/motion/director/test_director_timing.py::test_an_unknown_ease_is_named \

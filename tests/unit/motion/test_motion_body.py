@@ -288,12 +288,16 @@ def test_size_scales_lengths_and_strength():
         ("height", float("nan"), "height is nan, must be in"),
         ("mass", 9.9, r"mass is 9.9, must be in \[10.0, 250.0\]; use SI units"),
         ("mass", 251.0, "mass is 251.0, must be in"),
-        ("hand_shape", "claw", r"hand_shape is 'claw', must be one of .*'grip'.*; pick one"),
     ],
 )
 def test_sizes_out_of_range_are_refused(name, value, words):
     with pytest.raises(ArgumentError, match=words):
         humanoid(**{name: value})
+
+
+def test_a_hand_that_there_is_not_is_refused():
+    with pytest.raises(ArgumentError, match=r"is 'claw', must be one of .*'grip'.*; pick one"):
+        humanoid(hand_shape="claw")
 
 
 def test_shapes_have_the_volumes_and_centres_of_their_solids():
