@@ -67,6 +67,15 @@ class CodecOptions:
     seed: int = 0
 
 
+def _portable(options: CodecOptions) -> dict[str, Any]:
+    """Return the options as they are written: of paths the names of files, and none of folders."""
+    found = dataclasses.asdict(options)
+    del found["resume"]
+    for item in ("model", "networks"):
+        found[item] = ",".join(Path(x.strip()).name for x in found[item].split(",") if x.strip())
+    return found
+
+
 def bench_codec(options: CodecOptions, out: Path | None, as_json: bool) -> dict[str, Any]:
     """Judge codecs track by track, real pictures first, and print a table of each.
 
@@ -113,7 +122,7 @@ def bench_codec(options: CodecOptions, out: Path | None, as_json: bool) -> dict[
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "versions": pixel_anchors.versions(),
         "settings": {c: pixel_anchors.SETTINGS[c] for c in anchors},
-        "options": dataclasses.asdict(options),
+        "options": _portable(options),
         "models": {name: _about(name, model) for name, model in plan.models.items()},
         "intervals": f"95 %, {options.resamples} resamples of groups of images",
         "tracks": [],
