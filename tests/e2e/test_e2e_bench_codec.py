@@ -42,6 +42,7 @@ def test_two_strips_and_one_anchor(bench, tmp_path: Path) -> None:
     table = json.loads(out.read_text())
     assert (table["suite"], table["schema"]) == ("codec", 1)
     assert table["options"]["images"] == 2
+    assert str(tmp_path) not in out.read_text()
     assert list(table["settings"]) == ["jpeg"]
     (track,) = table["tracks"]
     assert (track["images_that_choose"], track["images_that_judge"]) == (1, 1)
