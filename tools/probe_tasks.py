@@ -29,7 +29,6 @@ from foveal.codec.integer_model import IntegerModel
 from foveal.codec.model import FeatureCodec
 from foveal.codec.stream import decode, encode, split
 from foveal.codec.training import ANSWER, TrainOptions, train
-from foveal.data import taskworld
 from foveal.teachers.task_network import TaskBank
 from foveal.teachers.task_scores import sums
 
@@ -38,11 +37,11 @@ AT_ONCE = 100
 
 def reference(args: argparse.Namespace, bank: TaskBank, device: torch.device) -> None:
     """Write the sums at both ends of retention."""
-    constants = constant_answers(taskworld.TASKS, device=device)
+    constants = constant_answers(bank.tasks, device=device)
     found: dict[str, NDArray[Any]] = {}
     for name in args.splits:
         part = read(args.features, name, device)
-        for task in taskworld.TASKS:
+        for task in bank.tasks:
             features = part[f"features/{task}"].float()
             found[f"{name}/full/{task}"] = task_sums(bank, task, features, part)
             target, mask = part[f"target/{task}"], part.get(f"mask/{task}")
@@ -135,7 +134,7 @@ def run(args: argparse.Namespace) -> None:
     device = torch.device(args.device)
     torch.backends.cudnn.benchmark = True
     args.out.mkdir(parents=True, exist_ok=True)
-    bank = TaskBank.load(taskworld.TASKS, args.arch).to(device)
+    bank = TaskBank.load(None, args.arch).to(device)
     if args.reference:
         reference(args, bank, device)
     if not args.task:

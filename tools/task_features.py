@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=12)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    bank = TaskBank.load(taskworld.TASKS, args.arch, source=args.tasks).to(args.device)
+    bank = TaskBank.load(None, args.arch, source=args.tasks).to(args.device)
     make(args.out, bank, args.train, args.held_out, args.workers)
 
 

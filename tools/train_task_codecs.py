@@ -35,7 +35,6 @@ from foveal.codec.model import FeatureCodec
 from foveal.codec.stream import decode, encode
 from foveal.codec.stream import split as split_images
 from foveal.codec.training import ANSWER, Objective, TrainOptions, train
-from foveal.data import taskworld
 from foveal.teachers.task_losses import distillation_loss
 from foveal.teachers.task_network import TaskBank, TaskNetwork
 from foveal.teachers.task_scores import sums
@@ -265,7 +264,7 @@ def run(args: argparse.Namespace) -> None:
     device = torch.device(args.device)
     torch.backends.cudnn.benchmark = True
     args.out.mkdir(parents=True, exist_ok=True)
-    bank = TaskBank.load(taskworld.TASKS, args.arch, source=args.tasks).to(device)
+    bank = TaskBank.load(None, args.arch, source=args.tasks).to(device)
     features = read(args.features, "train", device)
     splits = {split: read(args.features, split, device) for split in args.splits}
     for job in map(Job.of, args.jobs):

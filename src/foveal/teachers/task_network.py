@@ -177,9 +177,13 @@ class TaskBank(nn.Module):
 
     @classmethod
     def load(
-        cls, tasks: Iterable[str], arch: Arch = "residual", *, source: str | Path | None = None
+        cls,
+        tasks: Iterable[str] | None = None,
+        arch: Arch = "residual",
+        *,
+        source: str | Path | None = None,
     ) -> "TaskBank":
-        """Load packaged networks, or those of a file; see `TaskNetwork.load`."""
+        """Load packaged networks, or those of a file, by default all; see `load_networks`."""
         return cls(load_networks(tasks, arch, source=source).values())
 
     @property
