@@ -10,6 +10,7 @@ SCHEMES = {
     "grouped-global": "joint, half of its channels given the other half",
     "separate-global": "separate",
     "conditional-global": "conditional, one layer a task, order as listed",
+    "linear-global": "joint, linear paths beside its networks",
     "random-global": "joint, analysis never trained",
 }
 PRIORS = {
@@ -77,6 +78,7 @@ def schemes(study: Any, table: Table) -> str:
         ("conditional_over_separate", "Conditional needs {} % of those of separate at {} %"),
         ("conditional_over_joint", "Conditional needs {} % of those of joint at {} %"),
         ("grouped_over_joint", "Channels in halves need {} % of those of joint at {} %"),
+        ("linear_over_joint", "Linear paths need {} % of those of joint at {} %"),
     ):
         if key in study:
             said = [
@@ -122,6 +124,36 @@ def external(study: Any, table: Table) -> str:
 def external_of_chosen(study: Any, table: Table) -> str:
     """Write the tasks that a stream of the chosen tasks never saw."""
     return unseen(study, table, study["external_of_chosen"])
+
+
+def external_of_four(study: Any, table: Table) -> str:
+    """Write the tasks that a stream of four varied tasks never saw."""
+    return unseen(study, table, study["external_of_four"])
+
+
+def second(study: Any, table: Table) -> str:
+    """Write joint against separate for networks of another architecture."""
+    found = study["second_architecture"]
+    head = ["retention", *(c["name"].partition("-")[0] for c in found["codecs"])]
+    head += ["worst task, joint, in %", "joint / separate"]
+    rows: list[list[str]] = []
+    for share in found["joint_over_separate"]:
+        level = share["retention"]
+        cells = [at(c["at"], level) for c in found["codecs"]]
+        rows.append(
+            [
+                f"{level:.0%}",
+                *(span(c["bytes"]) for c in cells),
+                span(cells[0]["worst_task"], 1, 100),
+                span(share["share"], 2),
+            ]
+        )
+    runs = [c["training"] for c in found["codecs"]]
+    return (
+        f"{table(head, rows)}\n\nBytes; {study['scenes']} test scenes; {study['intervals']}; "
+        f"{runs[0]['steps']} steps on {runs[0]['scenes']} scenes on one {runs[0]['device']}, "
+        f"commit `{runs[0]['commit']}`."
+    )
 
 
 def unseen(study: Any, table: Table, found: Any) -> str:
@@ -235,11 +267,15 @@ def orders(found: Any, table: Table) -> str:
 
 def devices(found: Any, table: Table) -> str:
     """Write how many streams decode otherwise on another device, thread count or version."""
-    head = ["decoded on", "threads", "torch", "streams", "mismatches", "ms a stream"]
+    head = [
+        "decoded on", "threads", "torch", "streams", "mismatches", "ms a stream",
+        f"mismatches in batches of {found['least_batch']}", "ms a stream in these",
+    ]  # fmt: skip
     rows = [
         [
             r["device"], str(r["threads"]), r["torch"], str(r["streams"]), str(r["mismatches"]),
-            f"{r['ms_per_stream']:.1f}",
+            f"{r['ms_per_stream']:.1f}", str(r["mismatches_in_batches"]),
+            f"{r['ms_per_stream_in_batches']:.1f}",
         ]
         for r in found["decoded"]
     ]  # fmt: skip

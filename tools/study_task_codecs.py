@@ -2,6 +2,7 @@
 
     PYTHONPATH=src:tools python tools/study_task_codecs.py --runs out --out codec-tasks.json
 
+`--second` holds joint and separate codecs of another architecture, with its own reference.
 `out` holds NAME.npz and NAME.log.json of codecs, TASK-of-STREAM.npz of probes, subsets-NAME.npz of
 judge_subsets.py, and reference.npz; `--transfer` holds probes of every task on every task's stream.
 All figures are of the test scenes, whose means are resampled 1000 times, the same way for all.
@@ -260,14 +261,22 @@ def run(args: argparse.Namespace) -> None:
         if name.startswith("same-") and name != "same-spatial"
     }
     result["grouped_over_joint"] = study.saved(study.points("grouped-global"), joint)
+    result["linear_over_joint"] = study.saved(study.points("linear-global"), joint)
     own = study.points("conditional-global")
     result["conditional_over_separate"] = study.saved(own, study.points("separate-global"))
     result["conditional_over_joint"] = study.saved(own, joint)
     result["external"] = study.external("joint-global", "random-global")
     result["external_of_chosen"] = study.external("diverse-global", "diverse-random")
+    result["external_of_four"] = study.external("normal4-global", "normal4-random")
     result["subsets"] = study.subsets("joint-global", "separate-global")
     result["transfer"] = {"quality": 40, "rows": pairs.transfer(40)}
     result["alone"] = study.alone()
+    other = Study(args.second)
+    pair = [other.points(f"{kind}-separable") for kind in ("joint", "separate")]
+    result["second_architecture"] = {
+        "codecs": [other.codec(f"{kind}-separable") for kind in ("joint", "separate")],
+        "joint_over_separate": other.saved(pair[0], pair[1]),
+    }
     args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -276,6 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--transfer", type=Path, required=True)
+    parser.add_argument("--second", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--commit", default="")
     run(parser.parse_args())
