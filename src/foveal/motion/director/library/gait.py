@@ -20,6 +20,7 @@ class Footfall:
     seconds: float
     lift: float = -1.0
     lean: float = 0.0
+    manner: "Manner | None" = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def tread(steps: Sequence[Footfall], manner: Manner, *, words: str = "walks",
     """
     out: list[Keyframe] = []
     at: dict[Side, FootTarget] = {"left": FootTarget(), "right": FootTarget()}
-    m = manner
     for number, fall in enumerate(steps):
+        m = fall.manner or manner
         swing, stance = fall.side, other(fall.side)
         last = number == len(steps) - 1
         p0, p1, ps = at[swing], fall.to, at[stance]
@@ -79,7 +80,7 @@ def tread(steps: Sequence[Footfall], manner: Manner, *, words: str = "walks",
         ahead = _along(ps, p1)
         before = -_along(ps, p0)
         size = min(1.0, abs(ahead) / 0.35) if not m.fly else 1.0
-        start = min(1.0, abs(before) / 0.35) if not m.fly else (0.0 if number == 0 else 1.0)
+        start = min(1.0, abs(before) / 0.35) if not m.fly else 1.0
         climb = p1.position[2] - p0.position[2]
         push = m.push * (0.35 + 0.65 * start) if not m.back else m.push * 0.4
         toe = m.toe * size * (-1.0 if m.back else 1.0)
@@ -88,7 +89,7 @@ def tread(steps: Sequence[Footfall], manner: Manner, *, words: str = "walks",
         def pose(
             dt: float, share: float, foot: FootTarget, pelvis_z: float, on: str, what: str,
             size: float = size, start: float = start, ahead: float = ahead, before: float = before,
-            fall: Footfall = fall, swing: Side = swing, stance: Side = stance,
+            m: Manner = m, fall: Footfall = fall, swing: Side = swing, stance: Side = stance,
             ps: FootTarget = ps, sign: float = sign, stance_foot: FootTarget | None = None,
         ) -> Keyframe:  # fmt: skip
             # +1 when the swinging leg is in front, -1 when it is behind
@@ -132,7 +133,7 @@ def tread(steps: Sequence[Footfall], manner: Manner, *, words: str = "walks",
             out.append(pose(first, 0.0, p0, low0, "lr", f"weight over the {stance} foot"))
         rear = rolled(p0, push) if not m.back else raised(p0, 0.02, 6.0)
         if m.fly:
-            out += _bound(pose, swing, stance, p0, ps, p1, t, m, number, last)
+            out += _bound(pose, swing, stance, p0, ps, p1, t, m)
         else:
             high = max(p0.position[2], p1.position[2]) + lift
             mid = between(p0, p1, 0.5 if climb <= 0.02 else 0.38)
@@ -151,6 +152,7 @@ def tread(steps: Sequence[Footfall], manner: Manner, *, words: str = "walks",
                 pose(0.18 * t, 1.0, p1, low1, letter, f"{swing} foot lands"),
             ]  # fmt: skip
         at[swing] = p1
+    m = manner
     a, b = at["left"], at["right"]
     x, y = _middle(a, b, 0.5)
     z = min(a.position[2], b.position[2])
@@ -164,7 +166,7 @@ def tread(steps: Sequence[Footfall], manner: Manner, *, words: str = "walks",
     return out
 
 
-def _bound(pose, swing, stance, p0, ps, p1, t, m, number, last):  # type: ignore[no-untyped-def]
+def _bound(pose, swing, stance, p0, ps, p1, t, m):  # type: ignore[no-untyped-def]
     """Keyframes of a running step: push, flight, landing on the other foot."""
     letter = stance[0]
     stance_s = (1.0 - m.fly) * t
@@ -175,15 +177,7 @@ def _bound(pose, swing, stance, p0, ps, p1, t, m, number, last):  # type: ignore
     off = rolled(ps, -48.0)
     up = raised(off, 0.07, -60.0)
     out = []
-    if number == 0:
-        out.append(pose(0.3, 0.0, p0, z, "lr", "leans into the run"))
-        heel = raised(between(p0, p1, 0.2), 0.10, -40.0)
     out.append(pose(0.5 * stance_s, 0.35, heel, z - 0.02, letter, f"{swing} heel up behind"))
-    if last:
-        out.append(pose(0.4 * stance_s, 0.7, raised(between(p0, p1, 0.8), 0.06, -5.0), z, letter,
-                        "slows down"))
-        out.append(pose(0.4 * t, 1.0, p1, z + 0.01, letter, "stops"))
-        return out
     out.append(pose(0.5 * stance_s, 0.62, knee, z + 0.03, letter, f"{swing} knee forward"))
     out.append(
         pose(0.5 * m.fly * t, 0.86, reach, z + 0.05, "", "flies", stance_foot=up)
