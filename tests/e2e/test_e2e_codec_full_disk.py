@@ -1,8 +1,6 @@
 """Training a codec from the command line where the disk is full at the end."""
 
 import json
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,50 +10,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from foveal.cli.app import app
-from foveal.codec import saving
 from foveal.codec.model import FeatureCodec
 from foveal.errors import ArgumentError
 
 pytestmark = pytest.mark.e2e
-FULL = "No space left on device"
-
-
-def fill(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
-    """Let nothing more be written below some folders."""
-    write = Path.write_bytes
-
-    def refuse(path: Path, data: bytes) -> int:
-        if any(path.is_relative_to(folder) for folder in folders):
-            raise OSError(28, FULL)
-        return write(path, data)
-
-    monkeypatch.setattr(Path, "write_bytes", refuse)
-
-
-def fill_after_training(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let a folder's disk be full as soon as a training is done."""
-    module = sys.modules["foveal.codec.fit"]  # the package has a function of that name
-    train = module.train
-
-    def then_full(*arguments: Any, **more: Any) -> Any:
-        log = train(*arguments, **more)
-        fill(monkeypatch, folder)
-        return log
-
-    monkeypatch.setattr(module, "train", then_full)
-
-
-def others(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let this be the only other place."""
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(folder))
-    monkeypatch.setattr(saving, "cache_dir", lambda: folder)
-    monkeypatch.setattr(Path, "home", lambda: folder)
-    monkeypatch.chdir(folder)
 
 
 def test_the_command_line_says_where_the_model_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Any
 ) -> None:
     (tmp_path / "in").mkdir()
     for i in range(8):
@@ -67,15 +29,14 @@ def test_the_command_line_says_where_the_model_is(
         "    def encode(self, images):\n        return images[:, :2]\n"
         "    def decode(self, features):\n        return features.mean((2, 3))\n"
     )
-    others(monkeypatch, tmp_path / "else")
+    full_disk.only_other(tmp_path / "else")
     monkeypatch.chdir(tmp_path)
     options = "networks=tint@planes_of_training:Planes steps=2 batch=2 views=1 channels=4 hidden=4"
     words = ["train", "codec", "in", "full/m.safetensors"]
     words += [w for option in f"{options} device=cpu".split() for w in ("-o", option)]
     kept = ["--resume", "kept/c.safetensors"]
-    with monkeypatch.context() as inner:
-        fill_after_training(inner, tmp_path / "full")
-        failed = CliRunner().invoke(app, [*words, *kept, "--json"])
+    full_disk.fill_after_training(tmp_path / "full")
+    failed = CliRunner().invoke(app, [*words, *kept, "--json"])
     assert isinstance(failed.exception, ArgumentError)
     found = json.loads(failed.stdout)
     assert f"the trained model is in {found['output']}: move it" in str(failed.exception)

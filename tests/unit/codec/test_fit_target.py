@@ -1,7 +1,5 @@
 """Where a fitted model goes: tried before the training, and never lost after it."""
 
-import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from foveal.errors import ArgumentError
 
 SIZES = schemes.Sizes(4, 2, 4, 4, 0, "factorized")
 OPTIONS = TrainOptions(steps=3, batch=4, warm_up=0.0)
-FULL = "No space left on device"
 
 
 class Planes:
@@ -47,40 +44,6 @@ def fitted(target: Path | None, seen: list[int] | None = None, steps: int = 3) -
     )
 
 
-def fill(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
-    """Let nothing more be written below some folders."""
-    write = Path.write_bytes
-
-    def refuse(path: Path, data: bytes) -> int:
-        if any(path.is_relative_to(folder) for folder in folders):
-            raise OSError(28, FULL)
-        return write(path, data)
-
-    monkeypatch.setattr(Path, "write_bytes", refuse)
-
-
-def fill_after_training(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let a folder's disk be full as soon as a training is done."""
-    module = sys.modules["foveal.codec.fit"]  # the package has a function of that name
-    train = module.train
-
-    def then_full(*arguments: Any, **more: Any) -> Any:
-        log = train(*arguments, **more)
-        fill(monkeypatch, folder)
-        return log
-
-    monkeypatch.setattr(module, "train", then_full)
-
-
-def others(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let this be the only other place."""
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(folder))
-    monkeypatch.setattr(saving, "cache_dir", lambda: folder)
-    monkeypatch.setattr(Path, "home", lambda: folder)
-    monkeypatch.chdir(folder)
-
-
 def test_the_place_is_tried_and_the_training_is_the_same(tmp_path: Path) -> None:
     target = tmp_path / "new" / "m.safetensors"
     done, plain = fitted(target), fitted(None)
@@ -90,9 +53,7 @@ def test_the_place_is_tried_and_the_training_is_the_same(tmp_path: Path) -> None
     assert FeatureCodec.load(target).model_id == done.model.model_id == plain.model.model_id
 
 
-def test_a_place_that_cannot_be_written_ends_it_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_that_cannot_be_written_ends_it_at_once(tmp_path: Path, full_disk: Any) -> None:
     steps: list[int] = []
     (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(ArgumentError, match=r"folder\.safetensors, a folder or a device, must be"):
@@ -102,9 +63,10 @@ def test_a_place_that_cannot_be_written_ends_it_at_once(
     with pytest.raises(ArgumentError, match=r"which cannot be written \(.*File name too long"):
         fitted(tmp_path / f"{'m' * 300}.safetensors", steps)
     (tmp_path / "old.safetensors").write_bytes(b"something dear")
-    fill(monkeypatch, tmp_path)
+    full_disk.fill(tmp_path)
     message = (
-        rf"fit: target is .*old.*, which cannot be written \(.*{FULL}\), must be writable before"
+        rf"fit: target is .*old.*, which cannot be written \(.*{full_disk.error}\), "
+        "must be writable before"
     )
     with pytest.raises(ArgumentError, match=message):
         fitted(tmp_path / "old.safetensors", steps)
@@ -113,26 +75,26 @@ def test_a_place_that_cannot_be_written_ends_it_at_once(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.safetensors", "old.safetensors"]
 
 
-def test_a_disk_that_is_full_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    others(monkeypatch, tmp_path / "else")
+def test_a_disk_that_is_full_at_the_end(tmp_path: Path, full_disk: Any) -> None:
+    full_disk.only_other(tmp_path / "else")
     target = tmp_path / "full" / "m.safetensors"
-    fill_after_training(monkeypatch, target.parent)
+    full_disk.fill_after_training(target.parent)
     done = fitted(target)
     assert done.saved is not None
     assert done.saved.is_relative_to(tmp_path / "else")
     assert FeatureCodec.load(done.saved).model_id == done.model.model_id
     assert f"{target} cannot be written any more" in done.problem
-    assert FULL in done.problem
+    assert full_disk.error in done.problem
     assert done.problem.endswith(f"the trained model is in {done.saved}: move it and its .json")
     assert not target.exists()
 
 
 def test_no_place_at_all_leaves_the_model_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Any
 ) -> None:
-    others(monkeypatch, tmp_path / "else")
+    full_disk.only_other(tmp_path / "else")
     model = fitted(None).model
-    fill(monkeypatch, tmp_path)
+    full_disk.fill(tmp_path)
     saved, problem = saving.save_somewhere(model, tmp_path / "m.safetensors")
     assert saved is None
     assert problem.endswith("nor can any other place; the trained model is in memory alone")
