@@ -18,7 +18,7 @@ from foveal.cli.common import (
 )
 from foveal.errors import ArgumentError
 
-_SUFFIXES = (".bvh", ".glb", ".npz", ".html")
+_SUFFIXES = (".bvh", ".glb", ".npz", ".xml", ".mjcf", ".mp4", ".html")
 
 
 @dataclass(frozen=True)

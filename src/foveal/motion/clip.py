@@ -12,7 +12,7 @@ from foveal.motion.rotations import Array
 from foveal.motion.skeleton import Side, Skeleton
 from foveal.receipt import Receipt
 
-FORMATS = (".bvh", ".glb", ".npz")
+FORMATS = (".bvh", ".glb", ".npz", ".xml", ".mjcf", ".mp4")
 
 
 def _freeze(values: Any, dtype: Any = np.float64) -> np.ndarray:
@@ -97,11 +97,14 @@ class Clip:
         """Write the clip; the suffix chooses the format.
 
         Args:
-            path: Ends in .bvh (centimetres, y up, T-pose), .glb (metres, y up) or .npz (arrays
-                and the figure, which `load` reads).
+            path: Ends in .bvh (centimetres, y up, T-pose), .glb (metres, y up), .npz (arrays
+                and the figure, which `load` reads), .xml or .mjcf (MJCF, with the trajectory
+                beside it as .qpos.npz; `load` reads both) or .mp4 (a picture for each frame).
 
         Raises:
             ArgumentError: another suffix, or the folder cannot be written.
+            MissingExtraError: .mp4 without PyAV.
+            UnsupportedError: .mp4 with a PyAV that has no H.264 encoder.
         """
         from foveal._core.files import atomic_write
 
@@ -120,6 +123,14 @@ class Clip:
                 from foveal.motion.export.glb import to_glb
 
                 temporary.write_bytes(to_glb(self))
+            elif suffix == ".mp4":
+                from foveal.motion.export.mp4 import write_mp4
+
+                write_mp4(self, temporary)
+            elif suffix in (".xml", ".mjcf"):
+                from foveal.motion.export.mjcf import trajectory_path, write_mjcf
+
+                write_mjcf(self, temporary, trajectory_path(path))
             else:
                 from foveal.motion.export.npz import to_arrays
 
@@ -130,15 +141,20 @@ class Clip:
 
     @classmethod
     def load(cls, path: str | Path) -> "Clip":
-        """Read a clip that `save` wrote as .npz, with the figure that it was made for.
+        """Read a clip that `save` wrote as .npz or MJCF, with the figure that it was made for.
 
         The receipt and the reference are not in the file.
 
         Raises:
-            ArgumentError: no such file, not a clip, or one saved before files held their figure.
+            ArgumentError: no such file, not a clip, one saved before files held their figure, or
+                MJCF without its trajectory.
         """
         from foveal.motion.export.npz import read_npz
 
+        if Path(path).suffix.lower() in (".xml", ".mjcf"):
+            from foveal.motion.export.mjcf import read_mjcf_clip
+
+            return read_mjcf_clip(path)
         return read_npz(path)
 
     def to_player(self) -> dict[str, Any]:

@@ -117,6 +117,46 @@ def to_arrays(clip: Clip) -> dict[str, np.ndarray]:
     }
 
 
+def load_arrays(path: Path, where: str, kind: str) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file.
+
+    Args:
+        path: The file.
+        where: How errors begin.
+        kind: What it must be, for errors.
+    """
+    try:
+        # numpy leaves a broken file open that it opened itself
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except _UNREADABLE as error:
+        raise ArgumentError(f"{where}, must be {kind} ({error}); check the path") from error
+
+
+def clip_from_arrays(arrays: dict[str, np.ndarray]) -> Clip:
+    """Build a clip from `to_arrays`' data.
+
+    Raises:
+        KeyError, TypeError, ValueError: the data is not what `to_arrays` makes.
+    """
+    version = int(arrays["format_version"])
+    if version != VERSION:
+        raise ValueError(f"its format_version is {version}, not {VERSION}")
+    actions: list[tuple[str, Side]] = []
+    for name, side in json.loads(str(arrays["actions"])):
+        if side not in SIDES:
+            raise ValueError(f"the side {side!r} is not one of {SIDES}")
+        actions.append((str(name), side))
+    return Clip(
+        skeleton_from_dict(json.loads(str(arrays["skeleton"]))),
+        float(arrays["fps"]),
+        *(arrays[name] for name in _FRAMES),
+        title=str(arrays["title"]),
+        actions=tuple(actions),
+        status=str(arrays["status"]),
+    )
+
+
 def read_npz(path: str | Path) -> Clip:
     """Read a clip that `Clip.save` wrote as .npz; it has its own figure, whatever ours is now.
 
@@ -125,37 +165,14 @@ def read_npz(path: str | Path) -> Clip:
     """
     path = Path(path)
     where = f"Clip.load: path is {str(path)!r}"
-    try:
-        # numpy leaves a broken file open that it opened itself
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except _UNREADABLE as error:
-        raise ArgumentError(
-            f"{where}, must be an .npz file that Clip.save wrote ({error}); check the path"
-        ) from error
+    kind = "an .npz file that Clip.save wrote"
+    arrays = load_arrays(path, where, kind)
     if "skeleton" not in arrays and {"names", "hinges", "angles"} <= set(arrays):
         raise ArgumentError(
             f"{where} of {len(arrays['names'])} bodies, must hold its skeleton; it was saved "
             "before files did, so make the clip again from its instruction"
         )
     try:
-        version = int(arrays["format_version"])
-        if version != VERSION:
-            raise ValueError(f"its format_version is {version}, not {VERSION}")
-        actions: list[tuple[str, Side]] = []
-        for name, side in json.loads(str(arrays["actions"])):
-            if side not in SIDES:
-                raise ValueError(f"the side {side!r} is not one of {SIDES}")
-            actions.append((str(name), side))
-        return Clip(
-            skeleton_from_dict(json.loads(str(arrays["skeleton"]))),
-            float(arrays["fps"]),
-            *(arrays[name] for name in _FRAMES),
-            title=str(arrays["title"]),
-            actions=tuple(actions),
-            status=str(arrays["status"]),
-        )
+        return clip_from_arrays(arrays)
     except (KeyError, TypeError, ValueError) as error:
-        raise ArgumentError(
-            f"{where}, must be an .npz file that Clip.save wrote ({error}); save the clip again"
-        ) from error
+        raise ArgumentError(f"{where}, must be {kind} ({error}); save the clip again") from error
