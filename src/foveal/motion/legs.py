@@ -120,11 +120,15 @@ def solve_leg(
     reach = np.clip(np.linalg.norm(r, axis=1), abs(upper - lower) + 1e-6, None)
     cosine = (reach**2 - upper**2 - lower**2) / (2.0 * upper * lower)
     knee = np.arccos(np.clip(cosine, -1.0, 1.0))
-    # Roll about x brings the hip into the shin's x-z plane, pitch about y to its angle there.
-    roll = np.arctan2(r[:, 1], r[:, 2])
-    vz = np.hypot(r[:, 1], r[:, 2])
+    # Roll about x brings the hip into the shin's x-z plane, pitch about y to its angle there. The
+    # hip is below the plane of a foot that is stretched under a kneeling figure; no ankle rolls
+    # past a quarter turn.
+    over = np.where(r[:, 2] < 0.0, -1.0, 1.0)
+    roll = np.arctan2(over * r[:, 1], over * r[:, 2])
+    vz = over * np.hypot(r[:, 1], r[:, 2])
     wanted = np.arctan2(-upper * np.sin(knee), lower + upper * np.cos(knee))
     pitch = wanted - np.arctan2(r[:, 0], vz)
+    pitch = (pitch + np.pi) % (2.0 * np.pi) - np.pi
     x, y = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
     shin = rot.multiply(
         foot_rotation,

@@ -189,8 +189,8 @@ def boxing() -> list[Keyframe]:
     feet = {"left": left, "right": right}
     guard_l = Hand((0.27, 0.08, 0.2), (0.1, 0.35, -1), (0, -1, 0))
     guard_r = Hand((0.22, 0.08, 0.19), (0.0, 0.4, -1), (0, -1, 0))
-    jab = Hand((0.6, 0.14, 0.14), (0, 0.7, -0.7), (0, 0, -1))
-    cross = Hand((0.57, 0.2, 0.14), (0, 0.7, -0.7), (0, 0, -1))
+    jab = Hand((0.66, 0.17, 0.13), (0, 0.7, -0.7), (0, 0, -1))
+    cross = Hand((0.64, 0.24, 0.13), (0, 0.7, -0.7), (0, 0, -1))
 
     def guard(dt: float, x: float, words: str = "guard up") -> Keyframe:
         return key(dt, words, pelvis=(x, 0, -0.075), turn=-16, trunk=(8, 0, -6), head=(6, 20),

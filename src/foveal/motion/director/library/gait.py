@@ -102,8 +102,9 @@ def tread(steps: Sequence[Footfall], manner: Manner, *, words: str = "walks",
             arms: dict[str, float] = {}
             for side, angle in ((swing, forward), (stance, -forward)):
                 arms[f"{side}_shoulder_flexion"] = angle + (4.0 if m.fly else 0.0)
-                arms[f"{side}_elbow_flexion"] = m.elbow + m.elbow_swing * (0.5 + 0.5 * angle /
-                                                                           max(m.swing, 1.0))
+                arms[f"{side}_elbow_flexion"] = m.elbow + m.elbow_swing * (
+                    0.5 + 0.5 * angle / max(m.swing, 1.0)
+                )
                 arms[f"{side}_shoulder_abduction"] = m.out
             twist = m.hips * amount * phase * -sign * (-1.0 if m.back else 1.0)
             counter = m.chest * amount * phase * sign * (-1.0 if m.back else 1.0)
@@ -179,9 +180,7 @@ def _bound(pose, swing, stance, p0, ps, p1, t, m):  # type: ignore[no-untyped-de
     out = []
     out.append(pose(0.5 * stance_s, 0.35, heel, z - 0.02, letter, f"{swing} heel up behind"))
     out.append(pose(0.5 * stance_s, 0.62, knee, z + 0.03, letter, f"{swing} knee forward"))
-    out.append(
-        pose(0.5 * m.fly * t, 0.86, reach, z + 0.05, "", "flies", stance_foot=up)
-    )
+    out.append(pose(0.5 * m.fly * t, 0.86, reach, z + 0.05, "", "flies", stance_foot=up))
     after = raised(ps, 0.14, -62.0, ahead=0.06)
     out.append(
         pose(0.5 * m.fly * t, 1.0, p1, z + 0.01, "", f"{swing} foot lands", stance_foot=after)

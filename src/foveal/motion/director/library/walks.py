@@ -157,7 +157,16 @@ def climb(
         for side, x, z in places
     ]
     manner = Manner(
-        lift=lift, push=-28, toe=4, sink=0.05, bob=0.02, swing=14, tilt=4, trunk=6, head=8, hips=3,
+        lift=lift,
+        push=-28,
+        toe=4,
+        sink=0.05,
+        bob=0.02,
+        swing=14,
+        tilt=4,
+        trunk=6,
+        head=8,
+        hips=3,
         chest=5,
     )
     return tread(falls, manner, words="climbs", levels=True)
