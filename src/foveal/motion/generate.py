@@ -99,7 +99,7 @@ def generate(
         raise ArgumentError(f"generate: time_budget_s is {time_budget_s}, must be > 0 or None")
     started = time.perf_counter()
     if provider is None:
-        provider = Scripted()
+        provider = Scripted(careful=track == "mpc")
     if not isinstance(instruction, str) or not instruction.strip():
         raise ArgumentError(f"generate: instruction is {instruction!r}, must be words")
     direction: Direction | None = None

@@ -1,4 +1,4 @@
-"""The hand-written action library: joint targets in degrees, no motion capture.
+"""Slow, balanced actions that the physics tracker can follow: joint targets in degrees.
 
 Every function returns keyframes from standing back to standing in their own start frame;
 `Scripted` joins them. Positive angles: flexion moves a limb forward, abduction outward, bend
@@ -338,10 +338,10 @@ ACTIONS: dict[str, Action] = {
     "stretch": Action(stretch, ("stretch", "cheer", "raise"), "both_hands_above_head"),
     "walk": Action(walk, ("walk", "stroll", "go"), "moved_forward"),
     "step": Action(step, ("step", "march", "stomp"), "feet_lifted_in_turn"),
-    "jump": Action(jump, ("jump", "hop", "leap"), "both_feet_off_ground"),
+    "jump": Action(jump, ("jump", "leap"), "both_feet_off_ground"),
     "kick": Action(kick, ("kick",), "foot_kicked"),
     "punch": Action(punch, ("punch", "box", "jab", "hit"), "hands_punched"),
-    "crouch": Action(crouch, ("crouch", "sit", "duck"), "pelvis_lowered"),
+    "crouch": Action(crouch, ("crouch", "duck"), "pelvis_lowered"),
     "turn": Action(turn, ("turn", "look", "twist"), "trunk_turned", "left"),
     "lean": Action(lean, ("lean", "sway", "tilt"), "trunk_leaned", "left"),
     "drink": Action(drink, ("drink", "sip"), "hand_at_mouth"),

@@ -9,10 +9,9 @@ from foveal.motion.director.library.reach import Hand
 _THIGH, _KNEE = 0.412, 0.062
 _ALL_FOURS = ("left_hand", "right_hand", "left_knee", "right_knee")
 _TILT = 78.0
-_TOES = rolled(foot(), -68)
 
 
-def _palm(x: float, y: float, z: float = 0.018) -> Hand:
+def _palm(x: float, y: float, z: float = 0.012) -> Hand:
     """A palm on the floor, fingers forward."""
     return Hand((x, y, z), (-0.6, 0.35 if y > 0 else -0.35, 0.0), (-1, 0, 0), True, -74.0)
 
@@ -36,7 +35,7 @@ def _fours(
         degrees[f"{side}_ankle_flexion"] = -54.0
     sway = {"l": -0.025, "r": 0.025}.get(lift, 0.0)
     # the hand on the other side goes with the knee
-    ups = [0.085 if lift == "r" else 0.018, 0.085 if lift == "l" else 0.018]
+    ups = [0.085 if lift == "r" else 0.012, 0.085 if lift == "l" else 0.012]
     return key(
         dt, words, pelvis=(x + 0.022, sway, high + 0.005 - 0.93), tilt=_TILT, trunk=(0, 0, 0),
         lean=0, head=(-38, look), feet=False, on="", supports=_ALL_FOURS,
@@ -91,17 +90,24 @@ def crawl(halves: int = 6) -> list[Keyframe]:
     return out
 
 
-def get_up(after: Keyframe) -> list[Keyframe]:
-    """From hands and knees to standing, where the feet are."""
-    x = after.pelvis[0] - _KNEES
-    at = foot(x)
+KNEES = _KNEES
+"""How far before the feet the knees go down, m."""
+
+
+def get_up() -> list[Keyframe]:
+    """From hands and knees to standing; the feet come to the origin, the knees are at `KNEES`."""
+    up = rolled(foot(), -50)
     return [
-        key(0.7, "pushes back onto the feet", pelvis=(x + 0.12, 0, -0.55), tilt=62,
-            trunk=(16, 0, 0), head=(-24, 0), on="", left=rolled(at, -50), right=rolled(at, -50),
-            supports=_ALL_FOURS[:2], lh=_palm(x + 0.68, 0.2), rh=_palm(x + 0.68, -0.2)),
-        key(0.7, "rises", pelvis=(x - 0.05, 0, -0.34), tilt=38, trunk=(24, 0, 0), head=(-14, 0),
-            left=at, right=at, shoulder_flexion=40, elbow_flexion=20),
-        stand(0.9, x=x),
+        key(
+            0.7, "pushes back onto the feet", pelvis=(0.12, 0, -0.55), tilt=62, trunk=(16, 0, 0),
+            head=(-24, 0), on="", left=up, right=up, supports=_ALL_FOURS[:2],
+            lh=_palm(0.68, 0.2), rh=_palm(0.68, -0.2),
+        ),
+        key(
+            0.7, "rises", pelvis=(-0.05, 0, -0.34), tilt=38, trunk=(24, 0, 0), head=(-14, 0),
+            shoulder_flexion=40, elbow_flexion=20,
+        ),
+        stand(0.9),
     ]  # fmt: skip
 
 

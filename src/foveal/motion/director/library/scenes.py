@@ -6,6 +6,7 @@ with the way to the thing before them.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from foveal.errors import ProviderError
 from foveal.motion.director.commands import Keyframe
@@ -123,11 +124,17 @@ def lie_on(scene: Scene, start: Place) -> list[Keyframe]:
     keys = approach(start, place.x, place.y, out)
     x0, y0, x1, y1 = _corners(bed)
     deep = (x1 - x0) if abs(math.cos(out)) > 0.5 else (y1 - y0)
-    z = bed.height + 0.095 - 0.93
+    seated = sit(bed.height, 0.42, look=True)[:-1]
+    return [*keys, *(moved(k, place) for k in [*seated, *_down(bed.height, deep)])]
+
+
+def _down(height: float, deep: float) -> list[Keyframe]:
+    """From sitting on the long side of a bed to lying in its middle, head to the left."""
+    z = height + 0.095 - 0.93
     middle = -(0.2 + 0.5 * deep)
     carried = ("pelvis", "back")
     legs = {"hip_abduction": 3.0, "ankle_flexion": -12.0}
-    down = [
+    return [
         key(0.8, "leans aside on the right hand, legs come up", pelvis=(-0.5, 0.02, z + 0.01),
             turn=-42, tilt=-38, lean=-6, trunk=(14, -6, 0), head=(14, 0), feet=False, on="",
             supports=carried, hip_flexion=62, knee_flexion=58, ankle_flexion=-8,
@@ -148,8 +155,21 @@ def lie_on(scene: Scene, start: Place) -> list[Keyframe]:
             on="", supports=carried, hip_flexion=1, knee_flexion=4, shoulder_abduction=20,
             shoulder_flexion=2, elbow_flexion=14, **legs),
     ]  # fmt: skip
-    seated = sit(bed.height, 0.42, look=True)[:-1]
-    return [*keys, *(moved(k, place) for k in [*seated, *down])]
+
+
+def out_of_bed(scene: Scene, last: Keyframe) -> list[Keyframe]:
+    """Sit up, swing the legs down and stand up, from the last keyframe of `lie_on`."""
+    bed = find(scene, "lie on bed", "bed")
+    yaw = last.turn + 0.5 * math.pi
+    x0, y0, x1, y1 = _corners(bed)
+    deep = (x1 - x0) if abs(math.cos(yaw)) > 0.5 else (y1 - y0)
+    middle = -(0.2 + 0.5 * deep)
+    place = Place(
+        last.pelvis[0] - middle * math.cos(yaw), last.pelvis[1] - middle * math.sin(yaw), 0.0, yaw
+    )
+    up = [replace(k, dt=0.75) for k in reversed(_down(bed.height, deep)[:3])]
+    seated = replace(sit(bed.height, 0.42)[-2], dt=0.8, contacts=frozenset[str]())
+    return [moved(k, place) for k in [*up, seated, *rise(bed.height, 0.42)]]
 
 
 def reach_shelf(scene: Scene, start: Place) -> list[Keyframe]:
