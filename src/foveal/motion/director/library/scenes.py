@@ -11,7 +11,7 @@ from dataclasses import replace
 from foveal.errors import ProviderError
 from foveal.motion.director.commands import Keyframe
 from foveal.motion.director.library.daily import rise, sit
-from foveal.motion.director.library.keys import Place, key, moved
+from foveal.motion.director.library.keys import Place, key, mirrored, moved, other
 from foveal.motion.director.library.reach import Hand
 from foveal.motion.director.library.walks import Walk, climb, go, turn
 from foveal.motion.posecodes.points import Surface
@@ -95,8 +95,9 @@ def _edge(surface: Surface, start: Place, *, long: bool = False) -> tuple[float,
     return min(edges, key=lambda e: math.hypot(e[0] - start.x, e[1] - start.y))
 
 
-def sit_on(scene: Scene, start: Place) -> list[Keyframe]:
+def sit_on(scene: Scene, start: Place, side: Side = "right") -> list[Keyframe]:
     """Go before the seat, turn the back to it and sit down."""
+    del side
     seat = find(scene, "sit on chair", "seat", "chair", "bench")
     x, y, out = _edge(seat, start)
     x0, y0, x1, y1 = _corners(seat)
@@ -116,8 +117,9 @@ def rise_from(scene: Scene, place: Place) -> list[Keyframe]:
     return [moved(k, place) for k in rise(seat.height, 0.2 + min(0.25, max(0.14, 0.5 * deep)))]
 
 
-def lie_on(scene: Scene, start: Place) -> list[Keyframe]:
+def lie_on(scene: Scene, start: Place, side: Side = "right") -> list[Keyframe]:
     """Sit on the long side of a bed, swing the legs up, lie down on the back."""
+    del side
     bed = find(scene, "lie on bed", "bed")
     x, y, out = _edge(bed, start, long=True)
     place = Place(x + 0.2 * math.cos(out), y + 0.2 * math.sin(out), 0.0, out)
@@ -172,8 +174,8 @@ def out_of_bed(scene: Scene, last: Keyframe) -> list[Keyframe]:
     return [moved(k, place) for k in [*up, seated, *rise(bed.height, 0.42)]]
 
 
-def reach_shelf(scene: Scene, start: Place) -> list[Keyframe]:
-    """Go before a shelf and lay the right hand on its edge; rise onto the toes if it is high."""
+def reach_shelf(scene: Scene, start: Place, side: Side = "right") -> list[Keyframe]:
+    """Go before a shelf and lay a hand on its edge; rise onto the toes if it is high."""
     shelf = scene.get("shelf")
     if shelf is None:
         shelf = find(scene, "reach shelf", "shelf")
@@ -208,6 +210,8 @@ def reach_shelf(scene: Scene, start: Place) -> list[Keyframe]:
             head=(look[0] * 0.5, -3), rh=near),
         key(0.8, "stands"),
     ]  # fmt: skip
+    if side == "left":
+        act = [mirrored(k) for k in act]
     return [*keys, *(moved(k, place) for k in act)]
 
 
@@ -254,44 +258,43 @@ def _before(start: Place, first: Surface, last: Surface, gap: float = 0.26) -> t
     return approach(start, place.x, place.y, yaw), place
 
 
-def step_up(scene: Scene, start: Place) -> list[Keyframe]:
-    """Step onto a box with the right foot, then the left one beside it."""
+def step_up(scene: Scene, start: Place, side: Side = "right") -> list[Keyframe]:
+    """Step onto a box with one foot, then the other one beside it."""
     box = find(scene, "step up", "box")
     keys, place = _before(start, box, box)
     near, far = _along(box, place)
     at = min(near + 0.2, 0.5 * (near + far) + 0.05)
-    steps: list[tuple[Side, float, float]] = [("right", at, box.height), ("left", at, box.height)]
+    steps: list[tuple[Side, float, float]] = [(side, at, box.height), (other(side), at, box.height)]
     return [*keys, *(moved(k, place) for k in climb(steps, seconds=0.9 + box.height))]
 
 
-def stairs(scene: Scene, start: Place) -> list[Keyframe]:
+def stairs(scene: Scene, start: Place, side: Side = "right") -> list[Keyframe]:
     """Climb stairs, a foot a step."""
     treads = _numbered(scene, "step") or [find(scene, "stairs", "step 1")]
     keys, place = _before(start, treads[0], treads[-1])
     steps: list[tuple[Side, float, float]] = []
-    side: Side = "right"
     for tread in treads:
         near, far = _along(tread, place)
         steps.append((side, min(near + 0.17, 0.5 * (near + far) + 0.02), tread.height))
-        side = "left" if side == "right" else "right"
+        side = other(side)
     steps.append((side, *steps[-1][1:]))
     return [*keys, *(moved(k, place) for k in climb(steps, seconds=0.9, lift=0.07))]
 
 
-def stones(scene: Scene, start: Place) -> list[Keyframe]:
+def stones(scene: Scene, start: Place, side: Side = "right") -> list[Keyframe]:
     """Cross stones, a foot a stone, from the first one, on which the figure stands."""
     path = _numbered(scene, "stone") or [find(scene, "stepping stones", "stone 1")]
     yaw, _, _ = _way(start, path[0], path[-1])
     keys, place = _turn_to([], start, yaw)
     steps: list[tuple[Side, float, float]] = []
-    side: Side = "left"
+    side = other(side)
     before = 0.0
     for stone in path[1:]:
         near, far = _along(stone, place)
         # the shortest step that puts the whole foot on the stone, not nearer than its middle - 5 cm
         at = max(min(near + 0.1, 0.5 * (near + far)), before + 0.05)
         steps.append((side, at, stone.height - place.z))
-        side = "left" if side == "right" else "right"
+        side = other(side)
         before = at
     if steps:
         steps.append((side, *steps[-1][1:]))

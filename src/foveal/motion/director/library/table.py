@@ -35,7 +35,7 @@ class Asked:
 
 
 Make = Callable[[Asked], list[Keyframe]]
-OnScene = Callable[[Mapping[str, Surface], Place], list[Keyframe]]
+OnScene = Callable[[Mapping[str, Surface], Place, Side], list[Keyframe]]
 
 
 @dataclass(frozen=True)

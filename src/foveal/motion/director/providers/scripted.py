@@ -77,7 +77,7 @@ class Scripted:
         if natural is None or (self._careful and one.name in ACTIONS and not one.heading):
             return [moved(k, place) for k in ACTIONS[one.name].make(one.side)], "standing"
         if natural.on is not None:
-            return natural.on(scene, place), natural.ends
+            return natural.on(scene, place, one.side), natural.ends
         return [moved(key, place) for key in natural.make(one)], natural.ends
 
     def _scene_of(self, name: str) -> Scene:
