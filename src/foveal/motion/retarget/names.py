@@ -77,15 +77,18 @@ _CONVENTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 CONVENTIONS = tuple(_CONVENTIONS)
 
 
+_PREFIX = r"^(mixamorig\d*|bip\d+|[mf]_avg|j_bip_c|j_bip|c(?=[ _.-]))[ _:.-]*"
+
+
 def _plain(name: str) -> str:
     """Lower case, without namespaces, common prefixes and separators."""
-    name = re.sub(r"^(mixamorig\d*|bip\d+|[mf]_avg|j_bip_c|j_bip)[ _:.-]*", "", name.lower())
+    name = re.sub(_PREFIX, "", name.lower())
     return re.sub(r"[ _.:-]", "", name.rsplit(":", 1)[-1])
 
 
 def _sides(name: str) -> list[tuple[str, str]]:
     """Readings of a name as (side, part): left and right as words or letters at either end."""
-    low = re.sub(r"^(mixamorig\d*|bip\d+|[mf]_avg|j_bip)[ _:.-]*", "", name.lower())
+    low = re.sub(_PREFIX, "", name.lower())
     low = low.rsplit(":", 1)[-1]
     out: list[tuple[str, str]] = []
     for side in ("left", "right"):
@@ -154,10 +157,11 @@ def guess(rig: Rig) -> dict[str, list[int]]:
     the neck, others one.
     """
     best: dict[str, list[int]] = {}
-    score = (-1, -1)
+    score = (-1, -1, -1)
     for convention in _CONVENTIONS:
         found = _match(rig, convention)
-        new = (sum(body in found for body in NEEDED), len(found))
+        needed = sum(body in found for body in NEEDED)
+        new = (needed, len(found), sum(map(len, found.values())))
         if new > score:
             best, score = found, new
     return best

@@ -94,7 +94,7 @@ def _measure(skeleton: Skeleton, rig: Rig, joints: Mapping[str, list[int]]) -> F
     points = np.array([*where, *tips]) @ up
     feet = [joints[f"{side}_foot"][0] for side in SIDES]
     ankle = float(np.mean(where[feet] @ up))
-    if not 0.0 <= points.min() <= 0.1 * np.mean(legs):  # rest is not on the floor
+    if not -0.02 <= points.min() / np.mean(legs) <= 0.1:  # rest is not on the floor
         low = [i for foot in feet for i in rig.below(foot)]
         heights = [float(where[i] @ up) for i in low]
         heights += [float(t @ up) for (i, _), t in zip(rig.ends, tips, strict=True) if i in low]
