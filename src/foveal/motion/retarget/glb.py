@@ -50,7 +50,7 @@ def rig_to_glb(motion: RigMotion) -> bytes:
     turn = _TO_GLTF @ rig_axes(rig).T
     whole = rot.from_matrix(turn)
     axes = np.tile([1.0, 0.0, 0.0, 0.0], (rig.num_joints, 1)) if rig.axes is None else rig.axes
-    parents = np.array(rig.parents)
+    parents = np.array(rig.parents, int)
     steps = rig.unit * rig.offsets
     steps[1:] = rot.rotate(rot.conjugate(axes[parents[1:]]), steps[1:])
     local = motion.local(own_axes=True)

@@ -158,7 +158,7 @@ class RigMotion:
         if own_axes and self.rig.axes is not None:
             world = rot.multiply(world, self.rig.axes)
         out = np.array(world)
-        parents = np.array(self.rig.parents[1:])
+        parents = np.array(self.rig.parents[1:], int)
         out[:, 1:] = rot.multiply(rot.conjugate(world[:, parents]), world[:, 1:])
         return out
 
