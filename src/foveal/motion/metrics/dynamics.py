@@ -138,5 +138,5 @@ def residuals(clip: Clip, needed: Wrench, points: Array, touches: Array) -> tupl
         push = np.broadcast_to(edges[i], (len(arms), _EDGES, 3))
         turn = np.cross(arms[:, None], push) / clip.skeleton.height
         columns = np.concatenate([push, turn], axis=-1).reshape(-1, 6).T
-        left[i] -= columns @ nnls(columns, left[i])[0]
+        left[i] -= columns @ nnls(columns, left[i], maxiter=30 * columns.shape[1])[0]
     return np.linalg.norm(left[:, :3], axis=1), np.linalg.norm(left[:, 3:], axis=1)
