@@ -161,11 +161,9 @@ def test_software_pictures_repeat_and_one_that_does_not_fit_is_named(tmp_path):
     np.testing.assert_array_equal(first, second)
     with pytest.raises(ArgumentError, match=r"write_mp4: size is \(161, 120\), must be even"):
         write_mp4(clip, tmp_path / "a.mp4", size=(161, 120))
-    for size in ((8, 120), (160, 5000), (160.5, 120)):
+    for size in ((8, 120), (160, 5000)):
         with pytest.raises(ArgumentError, match=r"render_frames: size is .*must be width and hei"):
-            render_frames(clip, size=size)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="renderer is 'opengl', must be one of .'auto'"):
-        render_frames(clip, renderer="opengl")  # type: ignore[arg-type]
+            render_frames(clip, size=size)
     assert list(tmp_path.iterdir()) == []
 
 

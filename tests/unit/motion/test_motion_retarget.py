@@ -50,9 +50,9 @@ def _name(pattern, part, side):
 
 def make_rig(
     convention="Mixamo", *, axes=Y_UP, scale=100.0, unit=0.01, droop=0.0, thigh=0.45, shin=0.4,
-    lift=True, root=None, clavicle_up=0.0,
+    lift=True, root=None, splay=0.0,
 ):  # fmt: skip
-    """A figure of ankles 0.1 m high, arms that droop by an angle, any names, axes and unit."""
+    """A figure with ankles 0.1 m high; arms droop and legs spread by an angle."""
     pattern, limbs, middle = _NAMES[convention]
     parts = limbs.split()
     hips = 0.1 + shin + thigh
@@ -74,7 +74,7 @@ def make_rig(
     for side, sign in SIDES:
         own = [_name(pattern, part, side) for part in parts]
         at = np.array([0.0, 0.03 * sign, hips + 0.5])
-        steps = [(0, 0.15 * sign, clavicle_up)]
+        steps = [(0, 0.15 * sign, 0)]
         steps += [(0, k * sign * np.cos(droop), -k * np.sin(droop)) for k in (0.3, 0.24)]
         add(own[0], chest, *at)
         for name, above, step in zip(own[1:4], own[:3], steps, strict=True):
@@ -82,9 +82,10 @@ def make_rig(
             add(name, above, *at)
         ends.append((own[3], at + 0.6 * np.array(steps[1])))
         at = np.array([0.0, 0.11 * sign, hips])
+        down = np.array([0, sign * np.sin(splay), -np.cos(splay)])
         add(own[4], middle[0], *at)
         for name, above, step in (
-            (own[5], own[4], (0, 0, -thigh)), (own[6], own[5], (0, 0, -shin)),
+            (own[5], own[4], thigh * down), (own[6], own[5], shin * down),
             (own[7], own[6], (0.13, 0.0, -0.07)),
         ):  # fmt: skip
             at = at + step
@@ -209,7 +210,7 @@ def test_bones_point_where_ours_do_whatever_the_names_axes_and_rest(
         "Unreal": (Z_UP, 100.0, 0.01), "SMPL": (Y_UP, 1.0, 1.0),
         "3ds Max biped": (Z_UP, 39.37, 0.0254),
     }.get(convention, (Y_UP, 100.0, 0.01))  # fmt: skip
-    rig = make_rig(convention, axes=axes, scale=scale, unit=unit, droop=droop)
+    rig = make_rig(convention, axes=axes, scale=scale, unit=unit, droop=droop, splay=0.5 * droop)
     path = still(rig).save(tmp_path / "rig.bvh")
     moved = retarget(clip, path, keep_feet=False)
     assert sorted(moved.rig.names) == sorted(rig.names)  # a file is depth first

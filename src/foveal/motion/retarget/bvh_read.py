@@ -162,7 +162,7 @@ def read_bvh(path: str | Path) -> RigMotion:
     Position channels of a joint stand for its offset, as in most programs; those of joints other
     than the root are not used. A joint's channels may be in any order and fewer than three turns. A
     file without a frame is its rig at rest, once. The unit is the one of metres, centimetres,
-    millimetres and inches in which the figure's height is nearest to a person's.
+    millimetres, inches and CMU's 56.4 mm in which the figure's height is nearest to a person's.
 
     Args:
         path: The file.
@@ -209,7 +209,7 @@ def read_bvh(path: str | Path) -> RigMotion:
 
 def _unit(points: Array) -> float:
     span = float(np.ptp(points, axis=0).max())
-    units = np.array([1.0, 0.01, 0.001, 0.0254])
+    units = np.array([1.0, 0.01, 0.001, 0.0254, 0.0254 / 0.45])  # the last is CMU's
     return float(units[np.abs(np.log(np.maximum(span, 1e-9) * units / 1.7)).argmin()])
 
 

@@ -31,13 +31,12 @@ class Frame:
     Attributes:
         axes: Columns are its ahead, left and up in its own coordinates (3, 3).
         scale: Its length for each metre of the figure, by the legs.
-        ankle: Height of its ankle over its sole, in its unit; hip: of the pelvis over the hips.
+        ankle: Height of its ankle over its sole, in its unit.
     """
 
     axes: Array
     scale: float
     ankle: float
-    hip: float
 
 
 def _length(points: list[Array]) -> float:
@@ -89,8 +88,6 @@ def _measure(skeleton: Skeleton, rig: Rig, joints: Mapping[str, list[int]]) -> F
         raise ArgumentError(
             f"retarget: the rig's legs are {np.round(legs, 4)} long, must be > 0; take another rest"
         )
-    hips = [float(where[joints["pelvis"][0]] @ up - where[joints[f"{s}_thigh"][0]] @ up)
-            for s in SIDES]  # fmt: skip
     points = np.array([*where, *tips]) @ up
     feet = [joints[f"{side}_foot"][0] for side in SIDES]
     ankle = float(np.mean(where[feet] @ up))
@@ -101,7 +98,7 @@ def _measure(skeleton: Skeleton, rig: Rig, joints: Mapping[str, list[int]]) -> F
         gap = ankle - min(heights)
         # what is between the lowest joint and the sole is not in the file: as much as with ours
         ankle = gap + scale * (_under_toes(skeleton) if gap > 0.01 * scale else _ankle(skeleton))
-    return Frame(axes, scale, ankle, float(np.mean(hips)))
+    return Frame(axes, scale, ankle)
 
 
 def _source_chain(skeleton: Skeleton, names: list[str]) -> list[Array]:
@@ -281,7 +278,7 @@ def retarget(
     Each joint turns in the world, relative to its pose of reference, as the body that it follows
     turns relative to the same pose of ours, so that twist stays and an A-pose is told from a
     T-pose. Joints between pelvis and neck share the turns of spine and chest; joints that follow
-    nothing keep their rest. The path of the pelvis and heights are scaled by the length of the
+    nothing keep their rest. The path of the hips, their middle, is scaled by the length of the
     legs.
 
     Args:
@@ -307,9 +304,8 @@ def retarget(
     aligned = _alignments(skeleton, rig, joints, frame.axes)
     wanted = {i: _turns(clip, aligned, row, frame.axes) for i, row in follow.items()}
     turns = _spread(rig, wanted, clip.num_frames)
-    places = _pelvis(clip, frame)
     motion = RigMotion(
-        rig, clip.fps, _root_path(rig, joints["pelvis"][0], places, turns), turns, clip.title,
+        rig, clip.fps, _root_path(clip, rig, joints, frame, turns), turns, clip.title,
         np.array(clip.contacts),
     )  # fmt: skip
     if not keep_feet:
@@ -352,25 +348,23 @@ def _spread(rig: Rig, wanted: Mapping[int, Array], count: int) -> Array:
     return out
 
 
-def _pelvis(clip: Clip, frame: Frame) -> Array:
-    """Path of the pelvis (frames, 3) in the rig's unit and axes."""
-    skeleton = clip.skeleton
-    places = skeleton.rest_positions
-    hips = np.mean([places[skeleton.body(f"{side}_thigh"), 2] for side in SIDES])
-    path = frame.scale * clip.root_positions
-    lift = frame.ankle - frame.scale * _ankle(skeleton)
-    lift += frame.hip - frame.scale * (places[0, 2] - hips)
-    return (path + np.array([0.0, 0.0, lift])) @ frame.axes.T
-
-
 def _goal(clip: Clip, frame: Frame, side: str) -> Array:
     """Path of an ankle (frames, 3) in the rig's unit and axes."""
-    path = frame.scale * clip.positions[:, clip.skeleton.body(f"{side}_foot")]
+    return _scaled(clip, frame, [f"{side}_foot"])
+
+
+def _scaled(clip: Clip, frame: Frame, names: list[str]) -> Array:
+    """Path of the middle of bodies (frames, 3), as high over the rig's ankles as over ours."""
+    bodies = [clip.skeleton.body(name) for name in names]
+    path = frame.scale * clip.positions[:, bodies].mean(axis=1)
     path[:, 2] += frame.ankle - frame.scale * _ankle(clip.skeleton)
     return path @ frame.axes.T
 
 
-def _root_path(rig: Rig, pelvis: int, places: Array, turns: Array) -> Array:
-    """Where the root must be for the pelvis to be at places (frames, 3)."""
-    at = rig.place(np.zeros((len(turns), 3)), turns)[:, pelvis]
-    return places - at
+def _root_path(
+    clip: Clip, rig: Rig, joints: Mapping[str, list[int]], frame: Frame, turns: Array
+) -> Array:
+    """Where the root must be for the hips to go where ours go (frames, 3)."""
+    thighs = [f"{side}_thigh" for side in SIDES]
+    at = rig.place(np.zeros((len(turns), 3)), turns)
+    return _scaled(clip, frame, thighs) - at[:, [joints[name][0] for name in thighs]].mean(axis=1)
