@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def key_poses(keyframes: Sequence[Keyframe], *, skeleton: Skeleton | None = None
 def _with_steps(keys: Sequence[Keyframe]) -> tuple[list[Keyframe], list[int]]:
     """Put a keyframe with a lifted foot in the middle of each step along the floor."""
     out, kept = [keys[0]], [0]
-    for before, after in zip(keys[:-1], keys[1:], strict=True):
+    for before, after in pairwise(keys):
         feet: dict[Side, FootTarget] = {}
         lifted = False
         for side in SIDES:

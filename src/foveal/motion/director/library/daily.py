@@ -1,7 +1,10 @@
 """What people do with their arms while they stand or sit: the everyday part of the list."""
 
-from foveal.motion.director.commands import Keyframe, Timing
-from foveal.motion.director.library.keys import foot, key, other, raised, rolled, stand
+import math
+from typing import Any
+
+from foveal.motion.director.commands import FootTarget, Keyframe
+from foveal.motion.director.library.keys import foot, key, raised, rolled, stand
 from foveal.motion.director.library.reach import Hand, Vector
 
 _SLIGHT = (0.0, 0.0, -0.012)
@@ -12,8 +15,8 @@ _DOWN = (-0.25, 0.35, -1.0)
 def warm_up() -> list[Keyframe]:
     """Swing both arms up and out three times, with a bounce of the knees; end rolling shoulders."""
     out: list[Keyframe] = []
-    up = {"clavicle_elevation": 28.0, "shoulder_flexion": 164.0, "shoulder_abduction": 22.0,
-          "elbow_flexion": 8.0}  # fmt: skip
+    up: dict[str, Any] = {"clavicle_elevation": 28.0, "shoulder_flexion": 164.0,
+                          "shoulder_abduction": 22.0, "elbow_flexion": 8.0}  # fmt: skip
     for i in range(3):
         out += [
             key(0.4, "swings the arms forward", pelvis=(0, 0, -0.05), trunk=(4, 0, 0),
@@ -41,7 +44,8 @@ def drink() -> list[Keyframe]:
     mouth = Hand(_MOUTH, (-0.1, 0.7, -1), (-0.5, -1, 0.2))
     tipped = Hand((0.17, 0.05, 0.29), (0.1, 1.0, -0.55), (-0.8, -0.8, 0.2))
     return [
-        key(0.7, "right hand takes a cup", pelvis=_SLIGHT, trunk=(5, 0, 2), head=(16, -6), rh=table),
+        key(0.7, "right hand takes a cup", pelvis=_SLIGHT, trunk=(5, 0, 2), head=(16, -6),
+            rh=table),
         key(0.45, "lifts the cup", pelvis=_SLIGHT, trunk=(2, 0, 0), head=(6, -2), rh=low),
         key(0.5, "cup at the mouth", pelvis=_SLIGHT, head=(2, 0), rh=mouth),
         key(0.5, "drinks, head back", pelvis=_SLIGHT, trunk=(-5, 0, 0), head=(-20, 0), rh=tipped),
@@ -56,7 +60,7 @@ def lift_dumbbell() -> list[Keyframe]:
     """Curl a weight three times: the upper arm hangs, the trunk counters a little."""
     low = Hand((0.13, 0.27, -0.38), (-1, 0.4, -0.3), (0.8, -0.6, 0.1))
     top = Hand((0.2, 0.25, 0.13), (-0.4, 0.35, -1), (-1, 0.1, 0.5))
-    held = {"left_shoulder_abduction": 12.0, "left_elbow_flexion": 14.0}
+    held: dict[str, Any] = {"left_shoulder_abduction": 12.0, "left_elbow_flexion": 14.0}
     out = [key(0.6, "takes up the weight", pelvis=(0, 0, -0.02), trunk=(3, 0, 0), head=(8, -8),
                rh=low, **held)]  # fmt: skip
     for _ in range(3):
@@ -83,9 +87,9 @@ def sit(height: float = SEAT, back: float = 0.42, *, look: bool = True) -> list[
         look: Whether the figure glances behind first.
     """
     z = height + 0.086 - 0.93
-    thighs = {"rh": Hand((0.28, 0.16, -0.26), (-0.5, 0.7, -0.6), (0, 0, -1)),
+    thighs: dict[str, Any] = {"rh": Hand((0.28, 0.16, -0.26), (-0.5, 0.7, -0.6), (0, 0, -1)),
               "lh": Hand((0.28, 0.16, -0.26), (-0.5, 0.7, -0.6), (0, 0, -1))}  # fmt: skip
-    feet = {"left": foot(y=0.02), "right": foot(y=-0.02)}
+    feet: dict[str, Any] = {"left": foot(y=0.02), "right": foot(y=-0.02)}
     first = [key(0.55, "looks at the seat", pelvis=(0, 0, -0.02), trunk=(4, 0, -16),
                  head=(14, -38))] if look else []  # fmt: skip
     sits = ("pelvis",)
@@ -108,7 +112,7 @@ def sit(height: float = SEAT, back: float = 0.42, *, look: bool = True) -> list[
 def rise(height: float = SEAT, back: float = 0.42) -> list[Keyframe]:
     """Stand up from a seat."""
     z = height + 0.086 - 0.93
-    feet = {"left": foot(y=0.02), "right": foot(y=-0.02)}
+    feet: dict[str, Any] = {"left": foot(y=0.02), "right": foot(y=-0.02)}
     return [
         key(0.6, "leans forward to rise", pelvis=(-back + 0.04, 0, z), tilt=24, trunk=(24, 0, 0),
             head=(-14, 0), supports=("pelvis",), shoulder_flexion=30, elbow_flexion=40, **feet),
@@ -122,7 +126,7 @@ def rise(height: float = SEAT, back: float = 0.42) -> list[Keyframe]:
 def eat() -> list[Keyframe]:
     """Three bites from a plate before the belly: the head comes to meet the hand."""
     plate = Hand((0.38, 0.06, -0.12), (-0.2, 0.6, -1), (0, -0.4, -1))
-    mouth = Hand((0.2, 0.04, 0.205), (0, 0.7, -1), (-1, -0.4, 0.1))
+    mouth = Hand((0.21, 0.04, 0.205), (0.22, 1.0, -0.7), (-1, -0.4, 0.1))
     lifts = Hand((0.33, 0.06, 0.06), (-0.1, 0.7, -1), (-0.5, -0.6, -0.4))
     left = Hand((0.33, 0.1, -0.15), (-0.2, 0.6, -1), (0, 0, 1))
     out = [key(0.7, "right hand at the plate", pelvis=_SLIGHT, trunk=(6, 0, 0), head=(20, 0),
@@ -145,7 +149,6 @@ def eat() -> list[Keyframe]:
 
 def steer() -> list[Keyframe]:
     """Hold a wheel before the chest and turn it left, right, left and back."""
-    import math
 
     def wheel(degrees: float, dt: float, words: str) -> Keyframe:
         a = math.radians(degrees)
@@ -186,7 +189,7 @@ def phone() -> list[Keyframe]:
 def boxing() -> list[Keyframe]:
     """In a stance with the left foot ahead: jab, cross, jab, cross, with weight and hips."""
     left, right = foot(0.14, 0.02, yaw=-12), foot(-0.16, -0.03, yaw=-38)
-    feet = {"left": left, "right": right}
+    feet: dict[str, Any] = {"left": left, "right": right}
     guard_l = Hand((0.27, 0.08, 0.2), (0.1, 0.35, -1), (0, -1, 0))
     guard_r = Hand((0.22, 0.08, 0.19), (0.0, 0.4, -1), (0, -1, 0))
     jab = Hand((0.66, 0.17, 0.13), (0, 0.7, -0.7), (0, 0, -1))
@@ -206,7 +209,8 @@ def boxing() -> list[Keyframe]:
 
     step = key(0.3, "steps into a stance", pelvis=(0, 0, -0.05), on="l", left=left,
                right=raised(foot(-0.09, -0.02, yaw=-20), 0.05, -12), turn=-8, trunk=(4, 0, 0),
-               lh=Hand((0.25, 0.1, 0.1), (0, 0.4, -1)), rh=Hand((0.2, 0.1, 0.1), (0, 0.4, -1)))  # fmt: skip
+               lh=Hand((0.25, 0.1, 0.1), (0, 0.4, -1)),
+               rh=Hand((0.2, 0.1, 0.1), (0, 0.4, -1)))  # fmt: skip
     first = key(0.3, "left foot forward", pelvis=(0, 0, -0.04), on="r",
                 left=raised(foot(0.09, 0.01, yaw=-6), 0.05, -6), trunk=(3, 0, 0),
                 shoulder_flexion=20, elbow_flexion=70)  # fmt: skip
@@ -219,10 +223,10 @@ def boxing() -> list[Keyframe]:
     for i in range(2):
         out += [left_jab(), guard(0.26, 0.0), guard(0.12, -0.025, "draws the right shoulder back"),
                 right_cross(), guard(0.3, 0.0), guard(0.3 if i == 0 else 0.4, -0.015)]  # fmt: skip
-    return [*out, *_home(left, right)]
+    return [*out, *_home(left)]
 
 
-def _home(left, right) -> list[Keyframe]:  # type: ignore[no-untyped-def]
+def _home(left: FootTarget) -> list[Keyframe]:
     """From a stance with the left foot ahead back to standing."""
     return [
         key(0.3, "steps up", pelvis=(0.05, 0.02, -0.05), on="l", left=left, turn=-6,
@@ -274,9 +278,3 @@ def throw() -> list[Keyframe]:
             right=foot(0.34)),
         stand(0.5, x=0.34),
     ]  # fmt: skip
-
-
-__all__ = [
-    "Timing", "boxing", "drink", "eat", "lift_dumbbell", "other", "phone", "rise", "sit", "steer",
-    "throw", "warm_up",
-]  # fmt: skip

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,131 +62,168 @@ class Manner:
     back: bool = False
 
 
-def tread(steps: Sequence[Footfall], manner: Manner, *, words: str = "walks",
-          levels: bool = False, rise: float = 0.6) -> list[Keyframe]:  # fmt: skip
+def tread(
+    steps: Sequence[Footfall],
+    manner: Manner,
+    *,
+    words: str = "walks",
+    levels: bool = False,
+    rise: float = 0.6,
+) -> list[Keyframe]:
     """Make keyframes of steps from standing; ends standing if the last two feet are level.
 
-    Each step has four or five keyframes: the rear foot rolls off its ball, passes, reaches, and
-    is put down flat; arms swing against the legs, the pelvis turns with the leg and the chest
-    against it.
+    Each step has four keyframes: the rear foot rolls off its ball, passes, reaches, and is put
+    down flat; arms swing against the legs, the pelvis turns with the leg and the chest against it.
+
+    Args:
+        steps: Footfalls; sides alternate, or one foot stays.
+        manner: How, unless a footfall says otherwise.
+        words: What is done.
+        levels: Whether feet land at heights, whose surfaces bear them.
+        rise: Time to stand at the end, s.
     """
     out: list[Keyframe] = []
     at: dict[Side, FootTarget] = {"left": FootTarget(), "right": FootTarget()}
     for number, fall in enumerate(steps):
-        m = fall.manner or manner
-        swing, stance = fall.side, other(fall.side)
         last = number == len(steps) - 1
-        p0, p1, ps = at[swing], fall.to, at[stance]
-        lift = m.lift if fall.lift < 0 else fall.lift
-        ahead = _along(ps, p1)
-        before = -_along(ps, p0)
-        size = min(1.0, abs(ahead) / 0.35) if not m.fly else 1.0
-        start = min(1.0, abs(before) / 0.35) if not m.fly else 1.0
-        climb = p1.position[2] - p0.position[2]
-        push = m.push * (0.35 + 0.65 * start) if not m.back else m.push * 0.4
-        toe = m.toe * size * (-1.0 if m.back else 1.0)
-        sign = 1.0 if swing == "left" else -1.0
-
-        def pose(
-            dt: float, share: float, foot: FootTarget, pelvis_z: float, on: str, what: str,
-            size: float = size, start: float = start, ahead: float = ahead, before: float = before,
-            m: Manner = m, fall: Footfall = fall, swing: Side = swing, stance: Side = stance,
-            ps: FootTarget = ps, sign: float = sign, stance_foot: FootTarget | None = None,
-        ) -> Keyframe:  # fmt: skip
-            # +1 when the swinging leg is in front, -1 when it is behind
-            phase = -math.cos(math.pi * share)
-            amount = start + share * (size - start)
-            forward = -phase * m.swing * amount  # of the arm on the swinging side
-            if m.back:
-                forward = -0.4 * forward
-            yaw = 0.5 * (ps.yaw + between(p0, p1, share).yaw)
-            arms: dict[str, float] = {}
-            for side, angle in ((swing, forward), (stance, -forward)):
-                arms[f"{side}_shoulder_flexion"] = angle + (4.0 if m.fly else 0.0)
-                arms[f"{side}_elbow_flexion"] = m.elbow + m.elbow_swing * (
-                    0.5 + 0.5 * angle / max(m.swing, 1.0)
-                )
-                arms[f"{side}_shoulder_abduction"] = m.out
-            twist = m.hips * amount * phase * -sign * (-1.0 if m.back else 1.0)
-            counter = m.chest * amount * phase * sign * (-1.0 if m.back else 1.0)
-            x, y = _middle(ps, foot, abs(0.5 - share))
-            over = math.sin(math.pi * share) * m.sway
-            body_lean = fall.lean + sign * -over
-            levels_: dict[str, float] = {}
-            if levels:
-                levels_ = {f"{stance}_foot": ps.position[2], f"{swing}_foot": foot.position[2]}
-            targets = {swing: foot, stance: stance_foot or ps}
-            return key(
-                dt, what, pelvis=(x, y, pelvis_z), turn=math.degrees(yaw) + twist, tilt=m.tilt,
-                trunk=(m.trunk, body_lean, counter - twist), head=(m.head, -counter),
-                left=targets["left"], right=targets["right"], on=on, levels=levels_, **arms,
-            )  # fmt: skip
-
-        letter = stance[0]
-        ground = min(p0.position[2], ps.position[2]), min(ps.position[2], p1.position[2])
-        t = fall.seconds
-        first = 0.45 * t if number == 0 and not m.fly else 0.0
-        low0 = ground[0] - m.sink * max(start, 0.25)
-        top = ps.position[2] - m.sink + m.bob - 0.3 * max(climb, 0.0)
-        low1 = ground[1] - m.sink * max(size, 0.25 if last else size)
-        if climb > 0.02:
-            top = 0.5 * (ps.position[2] + p0.position[2]) - 0.05
-        if first:
-            out.append(pose(first, 0.0, p0, low0, "lr", f"weight over the {stance} foot"))
-        rear = rolled(p0, push) if not m.back else raised(p0, 0.02, 6.0)
-        if m.fly:
-            out += _bound(pose, swing, stance, p0, ps, p1, t, m)
-        else:
-            high = max(p0.position[2], p1.position[2]) + lift
-            mid = between(p0, p1, 0.5 if climb <= 0.02 else 0.38)
-            mid = FootTarget((*mid.position[:2], high), mid.yaw, math.radians(push * 0.3))
-            near = between(p0, p1, 0.9)
-            near = FootTarget(
-                (*near.position[:2], p1.position[2] + 0.25 * lift + 0.012 * abs(toe) / 14
-                 + (0.5 * lift if climb > 0.02 else 0.0)),
-                near.yaw, math.radians(toe),
-            )  # fmt: skip
-            out += [
-                pose(0.2 * t, 0.14, rear, low0 + 0.25 * (top - low0), letter,
-                     f"{swing} foot rolls off"),
-                pose(0.32 * t, 0.5, mid, top, letter, f"{swing} foot passes"),
-                pose(0.3 * t, 0.86, near, 0.4 * top + 0.6 * low1, letter, f"{swing} foot reaches"),
-                pose(0.18 * t, 1.0, p1, low1, letter, f"{swing} foot lands"),
-            ]  # fmt: skip
-        at[swing] = p1
-    m = manner
+        step = _Step(fall, fall.manner or manner, at[fall.side], at[other(fall.side)], levels)
+        out += step.bound() if step.manner.fly else step.walk(first=number == 0, last=last)
+        at[fall.side] = fall.to
     a, b = at["left"], at["right"]
     x, y = _middle(a, b, 0.5)
     z = min(a.position[2], b.position[2])
     marks = {"left_foot": a.position[2], "right_foot": b.position[2]} if levels else None
-    out.append(
-        key(rise, "stands", pelvis=(x, y, z - 0.012), turn=math.degrees(0.5 * (a.yaw + b.yaw)),
-            left=a, right=b, levels=marks, tilt=0.4 * m.tilt, trunk=(0.6 * m.trunk, 0, 0),
-            head=(0.6 * m.head, 0), shoulder_abduction=max(8.0, 0.8 * m.out),
-            elbow_flexion=max(12.0, 0.6 * m.elbow))
-    )  # fmt: skip
-    return out
-
-
-def _bound(pose, swing, stance, p0, ps, p1, t, m):  # type: ignore[no-untyped-def]
-    """Keyframes of a running step: push, flight, landing on the other foot."""
-    letter = stance[0]
-    stance_s = (1.0 - m.fly) * t
-    z = -m.sink
-    heel = raised(between(p0, p1, 0.3), 0.12 + m.kick, -75.0)
-    knee = raised(between(p0, p1, 0.68), 0.16 + 0.4 * m.lift, -25.0)
-    reach = raised(between(p0, p1, 0.93), 0.10, 2.0)
-    off = rolled(ps, -48.0)
-    up = raised(off, 0.07, -60.0)
-    out = []
-    out.append(pose(0.5 * stance_s, 0.35, heel, z - 0.02, letter, f"{swing} heel up behind"))
-    out.append(pose(0.5 * stance_s, 0.62, knee, z + 0.03, letter, f"{swing} knee forward"))
-    out.append(pose(0.5 * m.fly * t, 0.86, reach, z + 0.05, "", "flies", stance_foot=up))
-    after = raised(ps, 0.14, -62.0, ahead=0.06)
-    out.append(
-        pose(0.5 * m.fly * t, 1.0, p1, z + 0.01, "", f"{swing} foot lands", stance_foot=after)
+    end = key(
+        rise,
+        f"stands; {words} no more",
+        pelvis=(x, y, z - 0.012),
+        turn=math.degrees(0.5 * (a.yaw + b.yaw)),
+        left=a,
+        right=b,
+        levels=marks,
+        tilt=0.4 * manner.tilt,
+        trunk=(0.6 * manner.trunk, 0, 0),
+        head=(0.6 * manner.head, 0),
+        shoulder_abduction=max(8.0, 0.8 * manner.out),
+        elbow_flexion=max(12.0, 0.6 * manner.elbow),
     )
-    return out
+    return [*out, end]
+
+
+class _Step:
+    """One step: `p0` to `p1` is the way of the swinging foot, `ps` the place of the other."""
+
+    def __init__(
+        self, fall: Footfall, manner: Manner, p0: FootTarget, ps: FootTarget, levels: bool
+    ) -> None:
+        self.fall, self.manner, self.levels = fall, manner, levels
+        self.swing, self.stance = fall.side, other(fall.side)
+        self.p0, self.p1, self.ps = p0, fall.to, ps
+        # how large the step is before and behind the standing foot, 1 from 35 cm on
+        self.size = 1.0 if manner.fly else min(1.0, abs(_along(ps, fall.to)) / 0.35)
+        self.start = 1.0 if manner.fly else min(1.0, abs(_along(ps, p0)) / 0.35)
+
+    def pose(
+        self,
+        dt: float,
+        share: float,
+        foot: FootTarget,
+        pelvis_z: float,
+        on: str,
+        words: str,
+        stance_foot: FootTarget | None = None,
+    ) -> Keyframe:
+        """One keyframe at a share of the step, the swinging foot at a place."""
+        m, fall, sign = self.manner, self.fall, 1.0 if self.swing == "left" else -1.0
+        # +1 when the swinging leg is in front, -1 when it is behind
+        phase = -math.cos(math.pi * share)
+        amount = self.start + share * (self.size - self.start)
+        forward = -phase * m.swing * amount  # of the arm on the swinging side
+        way = -1.0 if m.back else 1.0
+        if m.back:
+            forward = -0.4 * forward
+        arms: dict[str, Any] = {}
+        for side, angle in ((self.swing, forward), (self.stance, -forward)):
+            front = 0.5 + 0.5 * angle / max(m.swing, 1.0)
+            arms[f"{side}_shoulder_flexion"] = angle + (4.0 if m.fly else 0.0)
+            arms[f"{side}_elbow_flexion"] = m.elbow + m.elbow_swing * front
+            arms[f"{side}_shoulder_abduction"] = m.out
+        twist = -sign * way * m.hips * amount * phase
+        counter = sign * way * m.chest * amount * phase
+        x, y = _middle(self.ps, foot, abs(0.5 - share))
+        yaw = 0.5 * (self.ps.yaw + between(self.p0, self.p1, share).yaw)
+        lean = fall.lean - sign * math.sin(math.pi * share) * m.sway
+        marks: dict[str, float] = {}
+        if self.levels:
+            marks[f"{self.stance}_foot"] = self.ps.position[2]
+            marks[f"{self.swing}_foot"] = foot.position[2]
+        feet = {self.swing: foot, self.stance: stance_foot or self.ps}
+        return key(
+            dt,
+            words,
+            pelvis=(x, y, pelvis_z),
+            turn=math.degrees(yaw) + twist,
+            tilt=m.tilt,
+            trunk=(m.trunk, lean, counter - twist),
+            head=(m.head, -counter),
+            left=feet["left"],
+            right=feet["right"],
+            on=on,
+            levels=marks,
+            **arms,
+        )
+
+    def walk(self, *, first: bool, last: bool) -> list[Keyframe]:
+        """Roll off, pass, reach, land; the first step begins with a shift of the weight."""
+        m, p0, p1, ps, t = self.manner, self.p0, self.p1, self.ps, self.fall.seconds
+        lift = m.lift if self.fall.lift < 0 else self.fall.lift
+        climb = p1.position[2] - p0.position[2]
+        push = m.push * (0.4 if m.back else 0.35 + 0.65 * self.start)
+        toe = m.toe * self.size * (-1.0 if m.back else 1.0)
+        before = min(p0.position[2], ps.position[2]) - m.sink * max(self.start, 0.25)
+        after = min(ps.position[2], p1.position[2]) - m.sink * (
+            max(self.size, 0.25) if last else self.size
+        )
+        top = ps.position[2] - m.sink + m.bob - 0.3 * max(climb, 0.0)
+        if climb > 0.02:
+            top = 0.5 * (ps.position[2] + p0.position[2]) - 0.05
+        rear = raised(p0, 0.02, 6.0) if m.back else rolled(p0, push)
+        high = max(p0.position[2], p1.position[2]) + lift
+        mid = between(p0, p1, 0.38 if climb > 0.02 else 0.5)
+        mid = FootTarget((*mid.position[:2], high), mid.yaw, math.radians(push * 0.3))
+        near = between(p0, p1, 0.9)
+        over = 0.25 * lift + 0.012 * abs(toe) / 14 + (0.5 * lift if climb > 0.02 else 0.0)
+        near = FootTarget((*near.position[:2], p1.position[2] + over), near.yaw, math.radians(toe))
+        side, on = self.swing, self.stance[0]
+        out: list[Keyframe] = []
+        if first:
+            words = f"weight over the {self.stance} foot"
+            out.append(self.pose(0.45 * t, 0.0, p0, before, "lr", words))
+        rising = before + 0.25 * (top - before)
+        return [
+            *out,
+            self.pose(0.2 * t, 0.14, rear, rising, on, f"{side} foot rolls off"),
+            self.pose(0.32 * t, 0.5, mid, top, on, f"{side} foot passes"),
+            self.pose(0.3 * t, 0.86, near, 0.4 * top + 0.6 * after, on, f"{side} foot reaches"),
+            self.pose(0.18 * t, 1.0, p1, after, on, f"{side} foot lands"),
+        ]
+
+    def bound(self) -> list[Keyframe]:
+        """A running step: push, flight, landing on the other foot."""
+        m, p0, p1, t = self.manner, self.p0, self.p1, self.fall.seconds
+        ground, air = 0.5 * (1.0 - m.fly) * t, 0.5 * m.fly * t
+        z, on, side = -m.sink, self.stance[0], self.swing
+        heel = raised(between(p0, p1, 0.3), 0.12 + m.kick, -75.0)
+        knee = raised(between(p0, p1, 0.68), 0.16 + 0.4 * m.lift, -25.0)
+        reach = raised(between(p0, p1, 0.93), 0.10, 2.0)
+        off = raised(rolled(self.ps, -48.0), 0.07, -60.0)
+        behind = raised(self.ps, 0.14, -62.0, ahead=0.06)
+        return [
+            self.pose(ground, 0.35, heel, z - 0.02, on, f"{side} heel up behind"),
+            self.pose(ground, 0.62, knee, z + 0.03, on, f"{side} knee forward"),
+            self.pose(air, 0.86, reach, z + 0.05, "", "flies", off),
+            self.pose(air, 1.0, p1, z + 0.01, "", f"{side} foot lands", behind),
+        ]
 
 
 def _along(a: FootTarget, b: FootTarget) -> float:

@@ -1,6 +1,7 @@
 """Close to the ground and on one leg: crawl, pick up, balance, hop; the right side acts."""
 
 import math
+from typing import Any
 
 from foveal.motion.director.commands import Keyframe
 from foveal.motion.director.library.keys import foot, key, raised, rolled, stand
@@ -21,7 +22,7 @@ def _fours(
     *, lift: str = "", look: float = 0.0,
 ) -> Keyframe:  # fmt: skip
     """On hands and knees: hips over x, left and right knee and hand at their x."""
-    degrees: dict[str, float] = {}
+    degrees: dict[str, Any] = {}
     still = knees[1 if lift == "l" else 0]
     high = _KNEE + math.sqrt(_THIGH**2 - (still - x) ** 2)
     for side, knee in zip(("left", "right"), knees, strict=True):
@@ -97,15 +98,22 @@ KNEES = _KNEES
 def get_up() -> list[Keyframe]:
     """From hands and knees to standing; the feet come to the origin, the knees are at `KNEES`."""
     up = rolled(foot(), -50)
+    tucked = rolled(foot(), -66)
     return [
+        key(
+            0.5, "tucks the toes, hips back", pelvis=(0.38, 0, -0.475), tilt=70, trunk=(8, 0, 0),
+            head=(-30, 0), on="", left=tucked, right=tucked, supports=_ALL_FOURS,
+            lh=_palm(0.78, 0.19), rh=_palm(0.78, -0.19),
+        ),
         key(
             0.7, "pushes back onto the feet", pelvis=(0.12, 0, -0.55), tilt=62, trunk=(16, 0, 0),
             head=(-24, 0), on="", left=up, right=up, supports=_ALL_FOURS[:2],
             lh=_palm(0.68, 0.2), rh=_palm(0.68, -0.2),
         ),
         key(
-            0.7, "rises", pelvis=(-0.05, 0, -0.34), tilt=38, trunk=(24, 0, 0), head=(-14, 0),
-            shoulder_flexion=40, elbow_flexion=20,
+            0.6, "heels down", pelvis=(-0.06, 0, -0.35), tilt=42, trunk=(28, 0, 0),
+            head=(-16, 0), on="", supports=_ALL_FOURS[:2],
+            shoulder_flexion=54, elbow_flexion=20,
         ),
         stand(0.9),
     ]  # fmt: skip
@@ -114,7 +122,7 @@ def get_up() -> list[Keyframe]:
 def pick_up() -> list[Keyframe]:
     """Step beside it, bend knees and back, take it, rise and hold it before the body."""
     right, left = foot(0.16, -0.02, yaw=-6), foot()
-    feet = {"left": left, "right": right}
+    feet: dict[str, Any] = {"left": left, "right": right}
     low = Hand((0.4, -0.08, 0.13), (-0.2, -1.0, 0.3), (-0.2, 0.9, -0.4), True)
     knee = Hand((0.22, 0.12, -0.32), (-0.8, 0.6, 0.2), (0, -0.4, -1))
     held = Hand((0.33, 0.08, -0.06), (-0.2, 0.6, -1), (0, -1, 0.2))
@@ -128,10 +136,10 @@ def pick_up() -> list[Keyframe]:
         key(0.75, "bends knees and back", pelvis=(-0.02, 0.01, -0.32), tilt=42, trunk=(44, 0, -6),
             head=(6, -4), rh=Hand((0.4, -0.08, 0.2), (-0.2, -1.0, 0.3), (0, 1, 0), True),
             lh=knee, **feet),
-        key(0.3, "right hand at the floor", pelvis=(-0.02, 0.01, -0.355), tilt=46, trunk=(52, 0, -8),
-            head=(4, -4), rh=low, lh=knee, **feet),
-        key(0.25, "takes it", pelvis=(-0.02, 0.01, -0.355), tilt=46, trunk=(52, 0, -8), head=(4, -4),
-            rh=low, lh=knee, **feet),
+        key(0.3, "right hand at the floor", pelvis=(-0.02, 0.01, -0.355), tilt=46,
+            trunk=(52, 0, -8), head=(4, -4), rh=low, lh=knee, **feet),
+        key(0.25, "takes it", pelvis=(-0.02, 0.01, -0.355), tilt=46,
+            trunk=(52, 0, -8), head=(4, -4), rh=low, lh=knee, **feet),
         key(0.6, "rises from the knees", pelvis=(0.02, 0.01, -0.2), tilt=26, trunk=(24, 0, -2),
             head=(4, 0), rh=Hand((0.34, 0.1, -0.2), (-0.3, 0.6, -0.9)), lh=knee, **feet),
         key(0.5, "stands and holds it", pelvis=(0.07, 0.0, -0.03), trunk=(3, 0, 0), head=(18, -4),
@@ -159,7 +167,11 @@ def balance() -> list[Keyframe]:
             right_shoulder_abduction=74 + out, elbow_flexion=14, shoulder_flexion=8,
         )  # fmt: skip
 
-    arms = {"shoulder_abduction": 40.0, "shoulder_flexion": 6.0, "elbow_flexion": 14.0}
+    arms: dict[str, Any] = {
+        "shoulder_abduction": 40.0,
+        "shoulder_flexion": 6.0,
+        "elbow_flexion": 14.0,
+    }
     return [
         key(0.6, "weight over the right foot", pelvis=over, trunk=(2, 2, 0), head=(4, 0),
             shoulder_abduction=22),
@@ -181,7 +193,7 @@ def hop(count: int = 3) -> list[Keyframe]:
     up = raised(foot(-0.2, -0.02), 0.3, -62)
     rise = 0.075
     t = math.sqrt(2.0 * rise / 9.81)
-    arms = {"shoulder_abduction": 26.0, "elbow_flexion": 62.0}
+    arms: dict[str, Any] = {"shoulder_abduction": 26.0, "elbow_flexion": 62.0}
     out = [
         key(0.5, "weight over the right foot", pelvis=(0, side, -0.03), trunk=(3, 0, 0)),
         key(0.18, "left heel up", pelvis=(0, side, -0.03), on="r", left=rolled(foot(), -36),
@@ -196,8 +208,8 @@ def hop(count: int = 3) -> list[Keyframe]:
                 on="r", left=raised(up, -0.05), shoulder_flexion=-16, **arms),
             key(0.2, "pushes off", pelvis=(x, side, -0.015), trunk=(2, 0, 0), on="r", left=up,
                 shoulder_flexion=22, **arms),
-            key(t, "in the air", pelvis=(x, side, rise), trunk=(2, 0, 0), on="", left=raised(up, rise),
-                right=raised(foot(), rise, -34), shoulder_flexion=34, **arms),
+            key(t, "in the air", pelvis=(x, side, rise), trunk=(2, 0, 0), on="",
+                left=raised(up, rise), right=raised(foot(), rise, -34), shoulder_flexion=34, **arms),
             key(t, "lands on the right foot", pelvis=(x, side, -0.02), trunk=(4, 0, 0), on="",
                 left=up, right=foot(), shoulder_flexion=14, **arms),
         ]  # fmt: skip

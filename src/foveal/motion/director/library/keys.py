@@ -107,15 +107,23 @@ def key(
     """One keyframe; hinge names without a side apply to both sides.
 
     Args:
-        dt, words, pelvis: As of `Keyframe`.
-        tilt, turn, lean: Of the pelvis, degrees.
+        dt: As of `Keyframe`, as are `pelvis`, `timing`, `supports` and `levels`.
+        words: The pose in words.
+        pelvis: Shift of the pelvis, m.
+        tilt: Bend forward of the pelvis, degrees.
+        turn: Turn to the left of the pelvis, degrees.
+        lean: Lean to the left of the pelvis, degrees.
         trunk: Bend forward, lean to the left and turn to the left of the back, degrees.
         head: Bend forward and turn to the left of the head, degrees.
-        left, right: The feet; None is the rest place.
+        left: The left foot; None is the rest place.
+        right: The right foot.
         feet: False leaves the legs to their hinge angles.
         on: The planted feet: "lr", "l", "r" or "".
-        lh, rh: Places of the palms; else the arms are at rest or as their hinges say.
-        timing, supports, levels: As of `Keyframe`.
+        lh: Place of the left palm; else the arm is at rest or as its hinges say.
+        rh: Place of the right palm.
+        timing: When parts move.
+        supports: What else bears weight.
+        levels: Height under contacts, m.
         degrees: Hinge angles.
     """
     out = {f"{side}_{name}": value for side in SIDES for name, value in REST.items()}

@@ -1,6 +1,7 @@
 """Four sets of a user's keyframes, as data: what in-betweening is tried on."""
 
 from dataclasses import replace
+from typing import Any
 
 from foveal.motion.director.commands import Keyframe
 from foveal.motion.director.library.keys import foot, key, placed, rolled
@@ -9,8 +10,8 @@ from foveal.motion.director.library.reach import Hand
 
 def arms() -> tuple[Keyframe, ...]:
     """Arms up, out, and down."""
-    up = {"clavicle_elevation": 26.0, "shoulder_flexion": 166.0, "shoulder_abduction": 16.0,
-          "elbow_flexion": 8.0}  # fmt: skip
+    up: dict[str, Any] = {"clavicle_elevation": 26.0, "shoulder_flexion": 166.0,
+                          "shoulder_abduction": 16.0, "elbow_flexion": 8.0}  # fmt: skip
     return (
         key(0.0, "both arms up", pelvis=(-0.002, 0, -0.008), trunk=(-3, 0, 0), **up),
         key(1.0, "arms out", pelvis=(-0.006, 0, -0.01), shoulder_flexion=4, shoulder_abduction=86,
@@ -50,18 +51,20 @@ def low_to_high() -> tuple[Keyframe, ...]:
 def half_turn() -> tuple[Keyframe, ...]:
     """Half a turn to the right in four steps."""
 
-    def turned(dt: float, pelvis: float, right: float, left: float, on: str, x: float, y: float):  # type: ignore[no-untyped-def]
-        return key(dt, f"turned by {-pelvis:.0f} degrees", pelvis=(x, y, -0.02), turn=pelvis,
+    def turned(
+        dt: float, pelvis: float, right: float, left: float, on: str, x: float = 0.0
+    ) -> Keyframe:
+        return key(dt, f"turned by {-pelvis:.0f} degrees", pelvis=(x, 0.0, -0.02), turn=pelvis,
                    on=on, right=placed("right", 0, 0, yaw=right),
                    left=placed("left", 0, 0, yaw=left))  # fmt: skip
 
     return (
-        turned(0.0, 0, 0, 0, "lr", -0.005, 0.0),
-        turned(0.7, -45, -80, 0, "l", 0.0, 0.0),
-        turned(0.7, -90, -80, -100, "r", 0.0, 0.0),
-        turned(0.7, -135, -170, -100, "l", 0.0, 0.0),
-        turned(0.7, -180, -180, -180, "r", 0.005, 0.0),
-        turned(0.4, -180, -180, -180, "lr", 0.005, 0.0),
+        turned(0.0, 0, 0, 0, "lr", -0.005),
+        turned(0.7, -45, -80, 0, "l", 0.0),
+        turned(0.7, -90, -80, -100, "r", 0.0),
+        turned(0.7, -135, -170, -100, "l", 0.0),
+        turned(0.7, -180, -180, -180, "r", 0.005),
+        turned(0.4, -180, -180, -180, "lr", 0.005),
     )
 
 

@@ -7,6 +7,7 @@ with the way to the thing before them.
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from foveal.errors import ProviderError
 from foveal.motion.director.commands import Keyframe
@@ -135,7 +136,7 @@ def _down(height: float, deep: float) -> list[Keyframe]:
     z = height + 0.095 - 0.93
     middle = -(0.2 + 0.5 * deep)
     carried = ("pelvis", "back")
-    legs = {"hip_abduction": 3.0, "ankle_flexion": -12.0}
+    legs: dict[str, Any] = {"hip_abduction": 3.0, "ankle_flexion": -12.0}
     return [
         key(0.8, "leans aside on the right hand, legs come up", pelvis=(-0.5, 0.02, z + 0.01),
             turn=-42, tilt=-38, lean=-6, trunk=(14, -6, 0), head=(14, 0), feet=False, on="",

@@ -1,6 +1,7 @@
 """Sport: handball throw, jump shot, front kick, tennis serve, forehand; the right side acts."""
 
 import math
+from typing import Any
 
 from foveal.motion.director.commands import FootTarget, Keyframe
 from foveal.motion.director.library.gait import Footfall, Manner, tread
@@ -70,7 +71,8 @@ def jump_shot() -> list[Keyframe]:
     t = _fly(rise)
     grip = ((0, -1, 0.2), (0, -1, 0.2))
 
-    def ball(x: float, z: float, elbow: tuple[float, float, float] = (0.3, 0.5, -1.0)):  # type: ignore[no-untyped-def]
+    def ball(x: float, z: float) -> dict[str, Any]:
+        elbow = (0.3, 0.5, -1.0)
         return {"lh": Hand((x, 0.12, z), elbow, grip[0]), "rh": Hand((x, 0.12, z), elbow, grip[1])}
 
     shot_l = Hand((0.2, 0.14, 0.6), (0.6, 0.6, -0.4))
@@ -104,7 +106,7 @@ def front_kick() -> list[Keyframe]:
     guard_l = Hand((0.26, 0.08, 0.18), (0.1, 0.4, -1), (0, -1, 0))
     guard_r = Hand((0.22, 0.1, 0.14), (0.0, 0.4, -1), (0, -1, 0))
     low_r = Hand((0.1, 0.3, -0.24), (-0.5, 0.8, -0.5))
-    arms = {"lh": guard_l, "rh": guard_r}
+    arms: dict[str, Any] = {"lh": guard_l, "rh": guard_r}
     flat = foot(y=-0.01)
 
     def leg(x: float, z: float, pitch: float) -> FootTarget:
@@ -133,7 +135,7 @@ def front_kick() -> list[Keyframe]:
 def serve() -> list[Keyframe]:
     """Sideways stance, toss, racket behind the back, hit at full reach, through across the body."""
     left, right = foot(0.12, -0.02, yaw=-38), foot(-0.1, 0.0, yaw=-75)
-    feet = {"left": left, "right": right}
+    feet: dict[str, Any] = {"left": left, "right": right}
     low_l = Hand((0.34, 0.02, -0.02), (0, 0.6, -1), (0, 0, 1))
     low_r = Hand((0.3, 0.02, 0.0), (-0.1, 0.6, -1))
     toss = Hand((0.14, 0.2, 0.66), (0.4, 0.8, -0.4), (0, 0, 1))
