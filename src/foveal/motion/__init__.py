@@ -21,6 +21,7 @@ from foveal.motion.director.loop import Limits
 from foveal.motion.director.providers import Plan
 from foveal.motion.generate import generate
 from foveal.motion.metrics import score
+from foveal.motion.retarget import RigMotion, read_bvh, retarget
 from foveal.motion.skeleton import Skeleton, humanoid
 
 __all__ = [
@@ -39,10 +40,13 @@ __all__ = [
     "Plan",
     "Provider",
     "Recorded",
+    "RigMotion",
     "Scripted",
     "Skeleton",
     "Timing",
     "generate",
     "humanoid",
+    "read_bvh",
+    "retarget",
     "score",
 ]
