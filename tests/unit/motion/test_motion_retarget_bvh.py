@@ -158,8 +158,9 @@ def test_the_unit_is_the_one_in_which_it_is_as_tall_as_a_person(tmp_path, size, 
         ("JOINT toe", "JOINT", "line 10 names a joint '', must be a name"),
         ("JOINT toe\n    {", "JOINT toe", "line 11 is 'OFFSET 0 -80.5 1e1', must be '{'; open the"),
         ("    OFFSET 10 -5 0\n", "", "closes 'upper leg', which must have an OFFSET; add it"),
-        ("OFFSET 10 -5 0", "OFFSET 10 -5", "line 8 is '10 -5', must be 3 numbers; mend it"),
+        ("OFFSET 10 -5 0", "OFFSET 10 -5", "line 8 is '10 -5', must be 3 numbers within 1e+09; m"),
         ("OFFSET 10 -5 0", "OFFSET 10 x 0", "line 8 is '10 x 0', must be 3 numbers"),
+        ("OFFSET 10 -5 0", "OFFSET 1e10 -5 0", "line 8 is '1e10 -5 0', must be 3 numbers within"),
         ("OFFSET 10 -5 0", "OFFSET 10 nan 0", "line 8 is '10 nan 0', must be 3 numbers"),
         ("CHANNELS 1 Xr", "CHANNELS 2 Xr", "must be a count and as many channels, each once; ch"),
         ("CHANNELS 1 Xr", "CHANNELS 1 Wr", "line 9 is 'CHANNELS 1 Wrotation', must be a count"),
@@ -175,7 +176,7 @@ def test_the_unit_is_the_one_in_which_it_is_as_tall_as_a_person(tmp_path, size, 
         ),
         ("Frames: 2", "Frames: 999999999", "line 30 has 999999999 frames of 9 numbers, must be"),
         ("90 4 90", "90 four 90", "has a frame that is no number"),
-        ("90 4 90", "90 inf 90", "has a number that is not finite"),
+        ("90 4 90", "90 inf 90", "has a number in its frames that is not within 1e+09; mend it"),
         ("}\nMOTION", "MOTION", "line 28 ends the joints early, must follow their last '}'; close"),
         ("}\nMOTION", "}\n}\nMOTION", "line 29 closes nothing; mend the braces"),
         ("ROOT hips", "JOINT hips", "line 2 has JOINT 'hips' in the wrong place, must be a JOINT"),
@@ -236,3 +237,29 @@ def test_npz_of_a_motion_holds_what_it_says(tmp_path):
         np.testing.assert_allclose(arrays["rotations"][1, 1], _turn("x", [-30]), atol=1e-12)
         assert float(arrays["fps"]) == 30
         assert float(arrays["unit"]) == 0.01
+
+
+def test_any_change_of_the_text_is_read_or_ends_in_our_errors(tmp_path):
+    rng, read = np.random.default_rng(7), 0
+    letters = list("0123456789 .-{}\nexJ\t")
+    for _ in range(400):
+        text = list(GOOD)
+        for _ in range(int(rng.integers(1, 4))):
+            i, size = int(rng.integers(len(text))), int(rng.integers(1, 20))
+            if rng.random() < 0.6:
+                text[i] = letters[int(rng.integers(len(letters)))]
+            elif rng.random() < 0.5:
+                del text[i : i + size]
+            else:
+                j = int(rng.integers(len(GOOD)))
+                text[i:i] = GOOD[j : j + size]
+        try:
+            moved = read_bvh(_write(tmp_path, "".join(text)))
+        except ArgumentError as error:
+            assert str(error).startswith("read_bvh: path is")  # noqa: PT017
+            continue
+        read += 1
+        assert np.isfinite(moved.positions).all()
+        assert np.isfinite(moved.turns).all()
+        assert len(rig_to_bvh(moved)) > 100
+    assert 20 < read < 380

@@ -14,6 +14,7 @@ from foveal.motion.rotations import Array
 MAX_BYTES = 512 * 1024 * 1024
 MAX_JOINTS = 2048
 MAX_NUMBERS = 40_000_000
+LARGEST = 1e9
 _HEAD = (
     (r"Frames\s*:\s*(\d{1,9})", "Frames: COUNT"),
     (r"Frame\s+Time\s*:\s*(\S+)", "Frame Time: SECONDS"),
@@ -44,8 +45,9 @@ def _floats(words: list[str], where: str, line: int, count: int) -> Array:
         values = np.array([float(word) for word in words])
     except ValueError:
         values = np.empty(0)
-    if len(values) != count or not np.isfinite(values).all():
-        raise _fail(where, line, f"is {' '.join(words)[:60]!r}, must be {count} numbers", "mend it")
+    if len(values) != count or not (np.abs(values) <= LARGEST).all():
+        text = f"is {' '.join(words)[:60]!r}, must be {count} numbers within {LARGEST:g}"
+        raise _fail(where, line, text, "mend it")
     return values
 
 
@@ -151,8 +153,10 @@ def _motion(lines: list[str], start: int, width: int, where: str) -> tuple[Array
         values = np.array(words, np.float64)
     except ValueError as error:
         raise ArgumentError(f"{where} has a frame that is no number ({error}); mend it") from error
-    if not np.isfinite(values).all():
-        raise ArgumentError(f"{where} has a number that is not finite in its frames; mend it")
+    if not (np.abs(values) <= LARGEST).all():
+        raise ArgumentError(
+            f"{where} has a number in its frames that is not within {LARGEST:g}; mend it"
+        )
     return values.reshape(count, width), step
 
 
