@@ -1,122 +1,64 @@
 """The physics tracker: cross-entropy predictive control of servo targets, in MuJoCo.
 
 Ten times a second the tracker samples offsets to the reference's hinge targets, simulates each
-candidate for 0.6 s, keeps the best tenth, and applies the first 0.1 s of their mean. No training.
-The offsets are continuous: a replan keeps the value that is applied at that moment, and moves only
-later knots. Trunk and legs are steered; the arms follow their servos.
+candidate for 0.6 s, keeps the best tenth, and applies the first 0.1 s of their mean, or of the
+plan as it was, or of the best candidate, whichever costs least: what stands still is not shaken.
+No training. The offsets are continuous: a replan keeps the value that is applied at that moment,
+and moves only later knots. Trunk and legs are steered; the arms follow their servos.
+
+Where it falls it goes back to the last stable moment and tries again, with more candidates, and
+then with the reference slowed down there, unless a foot is to leave the ground with none to stay:
+flight cannot be slowed. What it cannot do stays a fall and is called one.
 
 Source: replaces the learned tracker of Zhang et al., FreeMotion, arXiv:2406.10740, by sampled
 model-predictive control (cross-entropy method). Differs: no policy and no world model.
 """
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foveal._core.lazy import require
-from foveal.motion.body import to_mjcf
+from foveal.errors import ArgumentError
 from foveal.motion.body.mjcf import tracked
 from foveal.motion.clip import Clip
-from foveal.motion.rotations import Array, normalize, slerp
-from foveal.motion.skeleton import SIDES, Skeleton
+from foveal.motion.rotations import Array, normalize
+from foveal.motion.track.cost import Weights
+from foveal.motion.track.planner import BLOCK, HORIZON, HORIZON_S, TIMESTEP_S, Planner
+from foveal.motion.track.reference import Reference, resample
+from foveal.motion.track.world import World, compile_model
 
-HORIZON_S, KNOT_S, REPLAN_S, TIMESTEP_S = 0.6, 0.2, 0.1, 0.005
-_KNOTS = round(HORIZON_S / KNOT_S) + 1
-SERVO_LAG_S = 0.1  # the default damping ratio of `to_mjcf`
-_EVERY = 4  # cost on every fourth physics step
+_TRIES = ((2, 1.0), (2, 0.75), (3, 0.6))
+"""Candidates, as a multiple, and speed of the reference, of each try after a fall."""
+_BACK_S, _AFTER_S = 0.5, 0.5
+"""A try begins at least so long before the fall, and its terms hold until so long after it."""
+_STABLE_M = 0.1
+"""A moment is stable where the pelvis is that near to where it should be."""
+_LONGEST = 3.0
+"""Simulated time is at most this multiple of the clip's."""
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Cost weights; errors are squared, in SI units."""
+class _Moment:
+    """Where the simulation stands before a block of steps."""
 
-    position: float = 10.0
-    relative: float = 10.0
-    foot: float = 15.0
-    foot_height: float = 40.0
-    angle: float = 0.15
-    com: float = 30.0
-    com_velocity: float = 2.0
-    axes: float = 5.0
-    velocity: float = 0.01
-    offset: float = 0.05
-    knot: float = 4.0
+    phase: float
+    state: Array
+    plan: Array
+    stable: bool
 
 
-def _steered(skeleton: Skeleton) -> list[int]:
-    names = ["spine_bend", "spine_lean", "chest_bend", "chest_lean"]
-    for side in SIDES:
-        names += [
-            f"{side}_{part}"
-            for part in (
-                "hip_flexion", "hip_abduction", "hip_rotation", "knee_flexion", "ankle_flexion",
-                "ankle_inversion",
-            )
-        ]  # fmt: skip
-    if set(names) <= set(skeleton.hinge_names):
-        return [skeleton.hinge(name) for name in names]
-    # another body: whatever carries the feet and the chest
-    held: set[int] = set()
-    for name in ("left_foot", "right_foot", "chest"):
-        body = skeleton.body(name) if name in skeleton.names else -1
-        while body >= 0:
-            held.add(body)
-            body = skeleton.parents[body]
-    return [i for i, hinge in enumerate(skeleton.hinges) if hinge.body in held]
+@dataclass(frozen=True)
+class _Block:
+    """Some physics steps that were simulated."""
 
-
-def _resample(clip: Clip, times: Array) -> tuple[Array, Array, Array]:
-    """Reference root position, rotation and angles at `times`, the last frame held."""
-    at = np.clip(times * clip.fps, 0.0, clip.num_frames - 1)
-    i = np.minimum(at.astype(int), max(clip.num_frames - 2, 0))
-    j = np.minimum(i + 1, clip.num_frames - 1)
-    u = (at - i)[:, None]
-    root = clip.root_positions[i] * (1 - u) + clip.root_positions[j] * u
-    turn = slerp(clip.root_rotations[i], clip.root_rotations[j], u[:, 0])
-    return root, turn, clip.angles[i] * (1 - u) + clip.angles[j] * u
-
-
-class _Cost:
-    """Compares simulated sensors and hinge states with the reference."""
-
-    def __init__(
-        self, weights: Weights, sensors: Array, angles: Array, velocities: Array, feet: int
-    ) -> None:
-        self.weights, self.sensors, self.feet = weights, sensors, feet
-        self.angles, self.velocities = angles, velocities
-
-    def __call__(self, first: int, sensors: Array, states: Array) -> Array:
-        """Return costs (samples,) of (samples, steps, ...) that start at physics step `first`."""
-        w, hinges = self.weights, self.angles.shape[1]
-        rows = first + np.arange(0, sensors.shape[1], _EVERY)
-        rows = np.minimum(rows, len(self.sensors) - 1)
-        got, want = sensors[:, ::_EVERY], self.sensors[rows]
-        n = sensors.shape[2] - 12
-        gap = got - want
-        com = gap[..., n + 6 : n + 9]
-        place = gap[..., :n].reshape(*gap.shape[:2], n // 3, 3)
-        relative = place - com[..., None, :]
-        state = states[:, ::_EVERY]
-        angle = state[..., 8 : 8 + hinges] - self.angles[rows]
-        feet = place[..., -self.feet :, :] ** 2
-        speed = state[..., 8 + hinges + 6 :] - self.velocities[rows]
-        cost = (
-            w.position * (place**2).sum(-1).mean(-1)
-            + w.relative * (relative**2).sum(-1).mean(-1)
-            + w.foot * feet[..., :2].sum((-1, -2))
-            + w.foot_height * feet[..., 2].sum(-1)
-            + w.angle * (angle**2).sum(-1)
-            + w.com * (com**2).sum(-1)
-            + w.com_velocity * (gap[..., n + 9 : n + 12] ** 2).sum(-1)
-            + w.axes * (gap[..., n : n + 6] ** 2).sum(-1)
-            + w.velocity * (speed**2).sum(-1)
-        )
-        total = cost.mean(axis=1)
-        return np.where(np.isfinite(total), total, 1e9)
+    states: Array
+    phases: Array
+    pushes: Array
 
 
 def track_mpc(
@@ -127,151 +69,203 @@ def track_mpc(
     iterations: int = 2,
     sigma: float = 0.1,
     weights: Weights | None = None,
+    scene: Mapping[str, object] | str | Path | None = None,
+    retries: int = 3,
+    root_assist: float = 0.0,
     time_budget_s: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Clip, dict[str, Any]]:
     """Simulate the figure following a kinematic clip.
 
+    Time and simulated steps grow with the clip's seconds, `num_samples` and `iterations`; memory
+    with `num_samples`.
+
     Args:
         clip: The reference; its first pose is the start.
         seed: Of the sampling. The result does not depend on the number of threads.
-        num_samples: Candidates an iteration.
+        num_samples: Candidates an iteration, at least 4.
         iterations: Refinements a control step.
         sigma: First standard deviation of the offsets, rad.
         weights: Cost weights.
+        scene: Surfaces by name, or an MJCF file, in which the figure is put as it is; None is the
+            floor alone.
+        retries: Tries after a fall, 0 to 3, from the last stable moment: with twice the
+            candidates; slowed to 0.75; with three times the candidates slowed to 0.6.
+        root_assist: Greatest force that may push the pelvis, N, and, times 0.3 m, torque. What was
+            used is in the details. 0, the usual, is physics alone.
         time_budget_s: Wall seconds of steering; afterwards the servos follow the reference alone.
         progress: Called with the finished fraction.
 
     Returns: The simulated clip, with `reference` set and an honest `status`, and details: physics
-    steps simulated, seconds steered, whether the budget ended first.
+    steps simulated, seconds steered, whether the budget ended first, `retries` that were made,
+    `slowed_s`, seconds by which it is longer than the clip, and `root_assist`. Where it was
+    slowed, `reference` is slowed alike, so that both have the same frames.
 
     Raises:
         MissingExtraError: MuJoCo is not installed.
+        ArgumentError: a number is out of range, or the scene cannot be read or has no floor.
     """
     mujoco = require("mujoco", "motion", "the physics tracker")
-    rollout = require("mujoco.rollout", "motion", "the physics tracker")
-    weights = weights or Weights()
-    skeleton = clip.skeleton
-    model = mujoco.MjModel.from_xml_string(to_mjcf(skeleton, timestep=TIMESTEP_S))
-    block, horizon = round(REPLAN_S / TIMESTEP_S), round(HORIZON_S / TIMESTEP_S)
-    total = max(round(clip.seconds / TIMESTEP_S), 1)
-    times = np.arange(total + horizon + block) * TIMESTEP_S
-    root, turn, angles = _resample(clip, times)
-    velocities = np.gradient(angles, TIMESTEP_S, axis=0)
-    sensors, start = _reference_sensors(mujoco, model, root, turn, angles)
-    names, feet = tracked(skeleton)
-    cost = _Cost(weights, sensors, angles, velocities, feet)
-    low, high = skeleton.limits.T
-    # A servo's damping drags it behind by SERVO_LAG_S; the lead cancels that on the reference.
-    leading = angles + SERVO_LAG_S * velocities
-    reach = 0.5  # targets may pass a limit: the limit stops the hinge and not the servo
-    steered = _steered(skeleton)
-    rng = np.random.default_rng(seed)
-    threads = max(1, min(os.cpu_count() or 1, 8))
-    datas = [mujoco.MjData(model) for _ in range(threads)]
-    # Linear interpolation from knots to physics steps.
-    at = np.arange(horizon) * TIMESTEP_S / KNOT_S
-    basis = np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(_KNOTS)[None, :]))
-    shift = np.minimum(np.arange(_KNOTS) + REPLAN_S / KNOT_S, _KNOTS - 1)
-    advance = np.maximum(0.0, 1.0 - np.abs(shift[:, None] - np.arange(_KNOTS)[None, :]))
-    mean = np.zeros((_KNOTS, len(steered)))
-    state, states = start, [start[None]]
-    fallen: float | None = None
-    simulated, began, exhausted = 0, time.perf_counter(), False
-    elite = max(4, num_samples // 10)
-    with rollout.Rollout(nthread=threads) as pool:
-
-        def run(knots: Array, step: int, length: int) -> tuple[Array, Array]:
-            targets = np.repeat(leading[None, step : step + length], len(knots), axis=0)
-            targets[:, :, steered] += np.einsum("tk,nkd->ntd", basis[:length], knots)
-            out, sensed = pool.rollout(
-                model,
-                datas,
-                np.repeat(state[None], len(knots), axis=0),
-                np.clip(targets, low - reach, high + reach),
-            )
-            return np.asarray(out), np.asarray(sensed)
-
-        for step in range(0, total, block):
+    if not 0 <= retries <= len(_TRIES):
+        raise ArgumentError(
+            f"track_mpc: retries is {retries}, must be in [0, {len(_TRIES)}]; 3 is usual"
+        )
+    if not (np.isfinite(root_assist) and root_assist >= 0):
+        raise ArgumentError(
+            f"track_mpc: root_assist is {root_assist}, must be a force in N, at least 0; 0 is "
+            "physics alone"
+        )
+    model = compile_model(mujoco, clip.skeleton, scene, TIMESTEP_S)
+    reference = Reference(mujoco, model, clip, TIMESTEP_S)
+    with World(model, clip.skeleton, root_assist) as world:
+        planner = Planner(world, weights or Weights())
+        run = _Run(clip, reference, planner, retries)
+        began = time.perf_counter()
+        rng = np.random.default_rng(seed)
+        while not run.ended:
             late = time_budget_s is not None and time.perf_counter() - began > time_budget_s
-            exhausted = exhausted or (late and fallen is None)
-            if fallen is None and not exhausted:
-                spread = np.full_like(mean, sigma)
-                for _ in range(iterations):
-                    noise = rng.standard_normal((num_samples, *mean.shape))
-                    noise[:, 0] = 0.0  # servo targets stay continuous from one replan to the next
-                    knots = mean + spread * noise
-                    knots[0], knots[1, 1:] = mean, 0.0
-                    out, sensed = run(knots, step, horizon)
-                    simulated += num_samples * horizon
-                    costs = cost(step, sensed, out)
-                    costs += weights.offset * (knots**2).sum(axis=(1, 2)) / _KNOTS
-                    costs += weights.knot * (np.diff(knots, axis=1) ** 2).sum(axis=(1, 2)) / _KNOTS
-                    best = np.argsort(costs, kind="stable")[:elite]
-                    mean = knots[best].mean(axis=0)
-                    spread = 0.5 * spread + 0.5 * knots[best].std(axis=0)
+            run.exhausted |= late and run.fallen is None
+            if run.fallen is None and not run.exhausted:
+                factor, rate = run.terms
+                window = reference.window(run.phase, rate, HORIZON)
+                run.plan = planner.improve(
+                    run.state, run.plan, window, rng,
+                    samples=factor * num_samples, iterations=iterations, sigma=sigma,
+                )  # fmt: skip
             else:
-                mean = np.zeros_like(mean)
-            out, sensed = run(mean[None], step, block)
-            simulated += block
-            states.append(out[0])
-            state = out[0, -1].copy()
-            mean = advance @ mean
-            if fallen is None:
-                fallen = _fall_time(
-                    sensed[0], sensors[step : step + block], step, names.index(skeleton.names[0])
-                )
+                run.plan, rate = planner.nothing, 1.0
+            run.advance(rate)
             if progress is not None:
-                progress(min(1.0, (step + block) / total))
-    path = np.concatenate(states)[: total + 1]
-    rows = np.minimum(np.round(np.arange(clip.num_frames) / clip.fps / TIMESTEP_S), len(path) - 1)
-    frames = path[rows.astype(int)]
-    hinges = len(skeleton.hinges)
-    status = "tracked" if fallen is None else f"fell at t={fallen:.2f} s"
-    if exhausted:
-        status += " (time budget ended first)"
-    result = replace(
-        clip,
-        root_positions=frames[:, 1:4],
-        root_rotations=normalize(frames[:, 4:8]),
-        angles=frames[:, 8 : 8 + hinges],
-        status=status,
-        reference=clip,
-    )
-    return result, {
-        "physics_steps": simulated,
+                progress(min(1.0, run.phase / reference.steps))
+    details: dict[str, Any] = {
+        "physics_steps": planner.simulated,
         "seconds_steering": time.perf_counter() - began,
-        "time_budget_ended": exhausted,
+        "time_budget_ended": run.exhausted,
         "seed": seed,
         "num_samples": num_samples,
+        "retries": run.tried,
     }
+    result, slowed = run.clip()
+    details["slowed_s"] = slowed
+    details["root_assist"] = run.pushed(root_assist)
+    return result, details
 
 
-def _reference_sensors(
-    mujoco: Any, model: Any, root: Array, turn: Array, angles: Array
-) -> tuple[Array, Array]:
-    """Sensor readings of the reference poses, and the start as a full physics state."""
-    data = mujoco.MjData(model)
-    poses = np.concatenate([root, turn, angles], axis=1)
-    out = np.empty((len(poses), model.nsensordata))
-    before = np.zeros(model.nv)
-    for i, pose in enumerate(poses):
-        data.qpos[:] = pose
-        if i + 1 < len(poses):
-            mujoco.mj_differentiatePos(model, before, TIMESTEP_S, pose, poses[i + 1])
-            data.qvel[:] = before
-        mujoco.mj_forward(model, data)
-        out[i] = data.sensordata
-    kind = mujoco.mjtState.mjSTATE_FULLPHYSICS
-    start = np.empty(mujoco.mj_stateSize(model, kind))
-    mujoco.mj_resetData(model, data)
-    data.qpos[:] = poses[0]
-    mujoco.mj_getState(model, data, start, kind)
-    return out, start
+class _Run:
+    """A simulation that can go back."""
+
+    def __init__(self, clip: Clip, reference: Reference, planner: Planner, retries: int) -> None:
+        self.reference, self.planner, self.retries = reference, planner, retries
+        self._clip, self._blocks, self._moments = clip, list[_Block](), list[_Moment]()
+        self.phase, self.state, self.plan = 0.0, reference.start, planner.nothing
+        self.fallen: float | None = None
+        self.exhausted, self.tried = False, 0
+        self._hard_until = -1.0
+        names = tracked(clip.skeleton)[0]
+        self._root = names.index(clip.skeleton.names[0])
+        self._stable = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of the reference was shown, or it takes too long."""
+        steps = BLOCK * len(self._blocks)
+        return self.phase >= self.reference.steps or steps > _LONGEST * self.reference.steps
+
+    @property
+    def terms(self) -> tuple[int, float]:
+        """Return how many candidates, as a multiple, at which speed of the reference."""
+        if self.phase >= self._hard_until:
+            return 1, 1.0
+        factor, rate = _TRIES[self.tried - 1]
+        return factor, 1.0 if self.reference.flies(self.phase, HORIZON_S) else rate
+
+    def advance(self, rate: float) -> None:
+        """Simulate one block by the plan, and go back if that is a fall that can be tried again."""
+        window = self.reference.window(self.phase, rate, BLOCK)
+        out, sensed = self.planner.run(self.state, self.plan[None], window.servo)
+        self._moments.append(_Moment(self.phase, self.state, self.plan, self._stable))
+        phases = self.phase + rate * np.arange(1, BLOCK + 1)
+        self._blocks.append(_Block(out[0], phases, self.planner.pushes(self.plan, BLOCK)))
+        self.phase, self.state = self.phase + rate * BLOCK, out[0, -1].copy()
+        self.plan = self.planner.later(self.plan)
+        gap = sensed[0, -1, 3 * self._root :][:3] - window.sensors[-1, 3 * self._root :][:3]
+        self._stable = bool(np.linalg.norm(gap) < _STABLE_M)
+        if self.fallen is not None:
+            return
+        first = _first_bad(sensed[0], window.sensors, self._root)
+        if first is None:
+            return
+        if self.tried < self.retries and not self.exhausted:
+            self._go_back()
+        else:
+            self.fallen = (BLOCK * (len(self._blocks) - 1) + first) * TIMESTEP_S
+
+    def _go_back(self) -> None:
+        back = max(0, len(self._moments) - round(_BACK_S / (BLOCK * TIMESTEP_S)))
+        while back and not self._moments[back].stable:
+            back -= 1
+        self._hard_until = self.phase + _AFTER_S / TIMESTEP_S
+        self.tried += 1
+        moment = self._moments[back]
+        del self._moments[back:], self._blocks[back:]
+        self.phase, self.state, self.plan = moment.phase, moment.state, moment.plan
+        self._stable = moment.stable
+
+    def pushed(self, budget: float) -> dict[str, float]:
+        """Return what pushed the root."""
+        force = np.linalg.norm(np.concatenate([b.pushes[:, :3] for b in self._blocks]), axis=1)
+        if not budget:
+            return {"budget_n": 0.0, "peak_n": 0.0, "impulse_ns": 0.0}
+        return {
+            "budget_n": budget,
+            "peak_n": float(force.max()),
+            "impulse_ns": float(force.sum() * TIMESTEP_S),
+        }
+
+    def clip(self) -> tuple[Clip, float]:
+        """Return the simulated clip, and by how many seconds it is longer than the reference."""
+        clip, steps = self._clip, self.reference.steps
+        path = np.concatenate([self.reference.start[None], *(b.states for b in self._blocks)])
+        phases = np.concatenate([[0.0], *(b.phases for b in self._blocks)])
+        slowed = bool((np.diff(phases) < 1.0 - 1e-9).any())
+        status = "tracked" if self.fallen is None else f"fell at t={self.fallen:.2f} s"
+        if self.exhausted:
+            status += " (time budget ended first)"
+        count = clip.num_frames
+        if slowed:
+            ends = np.searchsorted(phases, steps - 1e-9)
+            count = round(float(min(ends, len(path) - 1)) * TIMESTEP_S * clip.fps) + 1
+        times = np.arange(count) / clip.fps
+        rows = np.minimum(np.round(times / TIMESTEP_S).astype(int), len(path) - 1)
+        reference, contacts, keyframes = clip, clip.contacts, clip.keyframe_times
+        if slowed:
+            shown = np.minimum(phases[rows] * TIMESTEP_S, clip.seconds)
+            root, turn, angles = resample(clip, shown)
+            frames = np.minimum(np.round(shown * clip.fps).astype(int), clip.num_frames - 1)
+            contacts = clip.contacts[frames]
+            keyframes = np.searchsorted(phases, clip.keyframe_times / TIMESTEP_S - 1e-9)
+            keyframes = np.minimum(keyframes, len(path) - 1) * TIMESTEP_S
+            reference = replace(
+                clip, root_positions=root, root_rotations=turn, angles=angles, contacts=contacts,
+                keyframe_times=keyframes,
+            )  # fmt: skip
+        frames_of = path[rows]
+        own = len(clip.skeleton.hinges)
+        result = replace(
+            clip,
+            root_positions=frames_of[:, 1:4],
+            root_rotations=normalize(frames_of[:, 4:8]),
+            angles=frames_of[:, 8 : 8 + own],
+            contacts=contacts,
+            keyframe_times=keyframes,
+            status=status,
+            reference=reference,
+        )
+        return result, (count - clip.num_frames) / clip.fps
 
 
-def _fall_time(got: Array, want: Array, step: int, root: int) -> float | None:
-    """Time of the first physics step where the figure counts as fallen, or None.
+def _first_bad(got: Array, want: Array, root: int) -> int | None:
+    """Return the first physics step where the figure counts as fallen, or None.
 
     Fallen: the pelvis is 0.3 m off its wanted height, or the chest axis 0.9 rad off.
     """
@@ -279,4 +273,4 @@ def _fall_time(got: Array, want: Array, step: int, root: int) -> float | None:
     low = np.abs(got[:, z] - want[:, z]) > 0.3
     cosine = np.sum(got[:, n + 3 : n + 6] * want[:, n + 3 : n + 6], axis=1)
     bad = np.flatnonzero(low | (cosine < np.cos(0.9)) | ~np.isfinite(got[:, z]))
-    return float((step + bad[0]) * TIMESTEP_S) if len(bad) else None
+    return int(bad[0]) if len(bad) else None
