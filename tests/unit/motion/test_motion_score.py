@@ -84,6 +84,13 @@ def test_depth_is_the_worst_and_the_mean():
     assert low["ground_penetration"] == pytest.approx(0.03)
 
 
+def test_depth_is_that_of_the_skin_and_not_of_bones():
+    back = np.tile([np.sqrt(0.5), 0.0, -np.sqrt(0.5), 0.0], (7, 1))
+    lying = _figure(np.arange(7) / 60.0, 60.0, (0, 0, 0.05 - 0.93), back)
+    # the chest is a capsule of 0.112 m around its bone, which lies 0.05 m above the floor
+    assert motion.score(lying)["ground_penetration"] == pytest.approx(0.112 - 0.05)
+
+
 def test_depth_in_a_box_is_the_way_to_the_nearest_face():
     clip = _figure(_times(0.2, 60.0), 60.0)
 
@@ -92,9 +99,9 @@ def test_depth_in_a_box_is_the_way_to_the_nearest_face():
 
     assert deep([-1, -1, -1], [1, 1, 0.06]) == pytest.approx(0.06)  # the soles are at 0
     assert deep([-1, -1, -0.01], [1, 1, 0.06]) == pytest.approx(0.01)  # out at the bottom
-    assert deep([-1, -1, -1], [1, 0.122 - 0.09 - 0.06, 0.06]) == pytest.approx(0.06)
     # the outer points of the left sole are at y = 0.09 + 0.032, the side of the box at 0.12
     assert deep([-1, 0.12, -1], [1, 1, 0.06]) == pytest.approx(0.002)
+    assert deep([-1, -1, -1], [1, -0.12, 0.06]) == pytest.approx(0.002)
     assert deep([-1, 0.13, -1], [1, 1, 0.06]) == 0.0
     seat = motion.score(clip, scene={"seat": {"height": 0.45}})
     assert seat["ground_penetration"] == 0.0  # no solid: a height and no more

@@ -1,5 +1,7 @@
 """Where the weight is over what carries it."""
 
+import math
+
 import numpy as np
 
 from foveal.motion.clip import Clip
@@ -32,13 +34,15 @@ def hull(points: Array) -> Array:
 
 def margin(point: Array, corners: Array) -> float:
     """Signed distance of a point (2,) to the border of a hull, m: positive inside."""
-    ahead = np.roll(corners, -1, axis=0) - corners
-    away = point - corners
-    length = np.maximum((ahead**2).sum(axis=1), 1e-18)
-    share = np.clip((away * ahead).sum(axis=1) / length, 0.0, 1.0)
-    gap = float(np.linalg.norm(away - share[:, None] * ahead, axis=1).min())
-    side = ahead[:, 0] * away[:, 1] - ahead[:, 1] * away[:, 0]
-    return gap if len(corners) > 2 and bool((side > 0).all()) else -gap
+    x, y = float(point[0]), float(point[1])
+    ends = [(float(a), float(b)) for a, b in corners]
+    gap, inside = math.inf, len(ends) > 2
+    for (ax, ay), (bx, by) in zip(ends, ends[1:] + ends[:1], strict=True):
+        dx, dy, px, py = bx - ax, by - ay, x - ax, y - ay
+        share = min(max((px * dx + py * dy) / max(dx * dx + dy * dy, 1e-18), 0.0), 1.0)
+        gap = min(gap, math.hypot(px - share * dx, py - share * dy))
+        inside = inside and dx * py - dy * px > 0
+    return gap if inside else -gap
 
 
 def margins(places: Array, points: Array, touches: Array) -> Array:
