@@ -1,5 +1,7 @@
 """Scores of forces and balance by hand: standing, flight, floating, pushes, support polygons."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,25 @@ def test_a_simulated_tumble_needs_nothing():
     )  # fmt: skip
     # limbs that move while the trunk does not turn need a torque from outside
     assert motion.score(still)["residual_torque"] > 10 * scores["residual_torque"]
+
+
+def test_hinges_are_found_by_name():
+    times = _times(0.5, 60.0)
+    swing = np.sin(9.0 * times)
+    clip = _figure(
+        times, 60.0, (0, 0, 1.0), left_hip_flexion=swing, right_elbow_flexion=0.5 + swing
+    )
+    body = clip.skeleton
+    order = sorted(range(len(body.hinges)), key=lambda i: -body.hinges[i].body)
+    other = replace(
+        clip,
+        skeleton=replace(body, hinges=tuple(body.hinges[i] for i in order)),
+        angles=clip.angles[:, order],
+    )
+    wanted, found = dynamics.needed_wrench(clip), dynamics.needed_wrench(other)
+    assert np.ptp(wanted.torque[:, 1]) > 5.0
+    np.testing.assert_allclose(found.torque, wanted.torque, atol=1e-6)
+    np.testing.assert_allclose(found.force, wanted.force, atol=1e-6)
 
 
 @pytest.mark.parametrize("fps", RATES)

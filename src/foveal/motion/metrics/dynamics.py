@@ -61,8 +61,10 @@ def needed_wrench(clip: Clip) -> Wrench | None:
         MissingExtraError: MuJoCo is not installed.
     """
     mujoco = require("mujoco", "motion", _FEATURE)
+    model = _model(clip.skeleton)
+    hinges = [clip.skeleton.hinge(model.joint(j).name) for j in range(1, model.njnt)]
     turning = spin(clip.root_rotations, clip.fps)
-    moved = np.concatenate([clip.root_positions, clip.angles], axis=1)
+    moved = np.concatenate([clip.root_positions, clip.angles[:, hinges]], axis=1)
     speed, change = (derivative(moved, clip.fps, order=k, degree=2) for k in (1, 2))
     if turning is None or speed is None or change is None:
         return None
@@ -70,8 +72,7 @@ def needed_wrench(clip: Clip) -> Wrench | None:
         np.concatenate([rate[:, :3], spun, rate[:, 3:]], axis=1)
         for rate, spun in zip((speed, change), turning, strict=True)
     )
-    qpos = np.concatenate([clip.root_positions, clip.root_rotations, clip.angles], axis=1)
-    model = _model(clip.skeleton)
+    qpos = np.concatenate([moved[:, :3], clip.root_rotations, moved[:, 3:]], axis=1)
     data = mujoco.MjData(model)
     pushed = np.empty((clip.num_frames, 6))
     for i in range(clip.num_frames):
