@@ -22,6 +22,7 @@ def contact_plan(keyframes: Sequence[Keyframe], times: NDArray[np.float64]) -> N
     Returns: (frames, 2), left and right.
     """
     keys = np.cumsum([key.dt if i else 0.0 for i, key in enumerate(keyframes)])
+    times = np.minimum(times, keys[-1])  # the last frame may be half a frame after the last key
     out = np.zeros((len(times), 2), bool)
     for i in range(1, len(keyframes)):
         inside = (times >= keys[i - 1] - 1e-9) & (times <= keys[i] + 1e-9)

@@ -157,25 +157,23 @@ def test_linear_in_fill_is_the_papers_baseline() -> None:
 
 
 @pytest.mark.parametrize("name", ["drink", "balance on one leg", "bow", "pick up from floor"])
-def test_the_center_of_mass_of_slow_phases_is_over_the_feet(name: str) -> None:
-    """Slow: less than 0.15 m/s and no step within 0.25 s; inside: not past the feet by 2.5 cm."""
+def test_the_ground_pushes_from_within_the_feet_in_slow_phases(name: str) -> None:
+    """The zero moment point c - h c'' / g of a centre of mass below 0.25 m/s, to 2.5 cm."""
     clip = clip_of(name)
     com = clip.skeleton.center_of_mass(clip.positions, clip.world_rotations)
-    slow = np.linalg.norm(np.gradient(com, 1 / clip.fps, axis=0), axis=1) < 0.15
-    wide = round(0.25 * clip.fps)
-    same = (np.diff(clip.contacts.astype(int), axis=0, prepend=0) == 0).all(axis=1)
-    same[0] = True
-    settled = [same[max(0, i - wide) : i + wide].all() for i in range(clip.num_frames)]
-    slow &= np.array(settled)
-    assert slow.sum() > 20
+    velocity = np.gradient(com, 1 / clip.fps, axis=0)
+    push = np.gradient(velocity, 1 / clip.fps, axis=0)
+    point = com[:, :2] - (com[:, 2:] / (9.81 + push[:, 2:])) * push[:, :2]
+    slow = np.linalg.norm(velocity, axis=1) < 0.25
+    outside = []
     for frame in np.flatnonzero(slow):
         soles = [
             clip.skeleton.sole_points(clip.positions, clip.world_rotations, side)[frame, :, :2]
             for column, side in enumerate(("left", "right"))
             if clip.contacts[frame, column]
         ]
-        if soles:
-            points = np.concatenate(soles)
-            low, high = points.min(axis=0) - 0.025, points.max(axis=0) + 0.025
-            assert (low <= com[frame, :2]).all()
-            assert (com[frame, :2] <= high).all()
+        points = np.concatenate(soles)
+        low, high = points.min(axis=0), points.max(axis=0)
+        outside.append(np.maximum(low - point[frame], point[frame] - high).max())
+    assert len(outside) > 60
+    assert np.mean(np.array(outside) < 0.025) > 0.95

@@ -1,6 +1,8 @@
 """What an instruction asks for: actions, styles, sides, ways, numbers; and what it cannot."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from foveal import motion
 from foveal.errors import ArgumentError, ProviderError
 from foveal.motion.between import in_between
+from foveal.motion.contacts import contact_plan
 from foveal.motion.director.commands import FootTarget, Keyframe
 from foveal.motion.director.library.keys import (
     Place,
@@ -22,6 +25,7 @@ from foveal.motion.director.library.reach import Hand, chest_pose, reach
 from foveal.motion.director.providers.grammar import parse
 from foveal.motion.inbetween import resolve
 from foveal.motion.metrics import foot_skate, ground_penetration
+from foveal.motion.posecodes.actions import action_facts
 from foveal.motion.skeleton import humanoid
 
 
@@ -207,3 +211,20 @@ def test_a_foot_that_travels_between_keyframes_is_lifted() -> None:
     assert soles[..., 2].min(axis=1).max() > 0.03
     assert clip.seconds == pytest.approx(0.8)
     assert list(clip.keyframe_times) == pytest.approx([0.0, 0.8])
+
+
+def test_a_frame_after_the_last_keyframe_has_its_contacts() -> None:
+    """At 30 frames a second 1.02 s end in a frame at 1.033 s, whose feet are not in the air."""
+    keys = [Keyframe(0.0), Keyframe(1.02)]
+    assert contact_plan(keys, np.arange(32) / 30)[-1].all()
+
+
+def test_the_code_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[3] / "docs" / "motion" / "actions.md"
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(block, str(page), "exec"), names)
+    assert "5 of 5 facts hold" in capsys.readouterr().out
+    text = page.read_text()
+    for name in action_facts():
+        assert name.removesuffix(" walk").removeprefix("in-between ") in text

@@ -62,7 +62,7 @@ class Manner:
     back: bool = False
 
 
-def tread(
+def footsteps(
     steps: Sequence[Footfall],
     manner: Manner,
     *,

@@ -209,7 +209,8 @@ def hop(count: int = 3) -> list[Keyframe]:
             key(0.2, "pushes off", pelvis=(x, side, -0.015), trunk=(2, 0, 0), on="r", left=up,
                 shoulder_flexion=22, **arms),
             key(t, "in the air", pelvis=(x, side, rise), trunk=(2, 0, 0), on="",
-                left=raised(up, rise), right=raised(foot(), rise, -34), shoulder_flexion=34, **arms),
+                left=raised(up, rise), right=raised(foot(), rise, -34), shoulder_flexion=34,
+                **arms),
             key(t, "lands on the right foot", pelvis=(x, side, -0.02), trunk=(4, 0, 0), on="",
                 left=up, right=foot(), shoulder_flexion=14, **arms),
         ]  # fmt: skip

@@ -271,12 +271,12 @@ def step_up(scene: Scene, start: Place, side: Side = "right") -> list[Keyframe]:
 
 def stairs(scene: Scene, start: Place, side: Side = "right") -> list[Keyframe]:
     """Climb stairs, a foot a step."""
-    treads = _numbered(scene, "step") or [find(scene, "stairs", "step 1")]
-    keys, place = _before(start, treads[0], treads[-1])
+    flight = _numbered(scene, "step") or [find(scene, "stairs", "step 1")]
+    keys, place = _before(start, flight[0], flight[-1])
     steps: list[tuple[Side, float, float]] = []
-    for tread in treads:
-        near, far = _along(tread, place)
-        steps.append((side, min(near + 0.17, 0.5 * (near + far) + 0.02), tread.height))
+    for stair in flight:
+        near, far = _along(stair, place)
+        steps.append((side, min(near + 0.17, 0.5 * (near + far) + 0.02), stair.height))
         side = other(side)
     steps.append((side, *steps[-1][1:]))
     return [*keys, *(moved(k, place) for k in climb(steps, seconds=0.9, lift=0.07))]

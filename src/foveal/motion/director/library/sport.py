@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from foveal.motion.director.commands import FootTarget, Keyframe
-from foveal.motion.director.library.gait import Footfall, Manner, tread
+from foveal.motion.director.library.gait import Footfall, Manner, footsteps
 from foveal.motion.director.library.keys import foot, key, placed, raised, rolled, stand
 from foveal.motion.director.library.reach import Hand
 
@@ -35,7 +35,7 @@ def handball() -> list[Keyframe]:
         Footfall("right", placed("right", 0.82, 0, half=0.07), 0.36),
     ]
     manner = Manner(lift=0.09, swing=16, elbow=50, sink=0.07, bob=0.03, trunk=6, tilt=3)
-    run_up = tread(falls, manner, words="runs up")[:-1]
+    run_up = footsteps(falls, manner, words="runs up")[:-1]
     right = placed("right", 0.82, 0, half=0.07)
     left0, left = placed("left", 0.32, 0, half=0.07), foot(1.3, -0.01, yaw=8)
     aim = Hand((0.42, 0.2, 0.16), (0, 0.6, -1))

@@ -1,11 +1,11 @@
-"""Walks, their styles, runs, turns, side steps and steps back, as tables over `gait.tread`."""
+"""Walks, their styles, runs, turns, side steps and steps back, as tables over `gait.footsteps`."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from foveal.motion.director.commands import Keyframe
-from foveal.motion.director.library.gait import Footfall, Manner, tread
+from foveal.motion.director.library.gait import Footfall, Manner, footsteps
 from foveal.motion.director.library.keys import HIP, other, placed
 from foveal.motion.skeleton import Side
 
@@ -98,7 +98,7 @@ def go(walk: Walk, steps: int, *, first: Side = "right", heading: float = 0.0) -
         slower = 1.15 if i == 0 or last else 1.0
         falls.append(Footfall(side, at, walk.seconds * slow * slower, lean=lean))
         side = other(side)
-    return tread(falls, walk.manner, words=walk.words)
+    return footsteps(falls, walk.manner, words=walk.words)
 
 
 def run(steps: int = 8, *, first: Side = "right") -> list[Keyframe]:
@@ -116,7 +116,7 @@ def run(steps: int = 8, *, first: Side = "right") -> list[Keyframe]:
         half = RUN.half if stride else 0.075
         falls.append(Footfall(side, placed(side, x, 0, half=half), seconds, manner=manner))
         side = other(side)
-    return tread(falls, replace(Manner(), trunk=0.0), words="runs", rise=0.5)
+    return footsteps(falls, replace(Manner(), trunk=0.0), words="runs", rise=0.5)
 
 
 def turn(degrees: float, *, seconds: float = 0.5) -> list[Keyframe]:
@@ -131,7 +131,7 @@ def turn(degrees: float, *, seconds: float = 0.5) -> list[Keyframe]:
             for side in (inner, other(inner))
         ]
     manner = Manner(lift=0.07, push=-25, toe=4, sink=0.02, bob=0.008, swing=5, hips=0, chest=0)
-    return tread(falls, manner, words="turns on the spot")
+    return footsteps(falls, manner, words="turns on the spot")
 
 
 def side_step(steps: int = 3, *, size: float = 0.3, side: Side = "right") -> list[Keyframe]:
@@ -145,7 +145,7 @@ def side_step(steps: int = 3, *, size: float = 0.3, side: Side = "right") -> lis
     manner = Manner(
         lift=0.07, push=-16, toe=4, sink=0.035, bob=0.015, swing=0, hips=0, chest=0, out=14, sway=3
     )
-    return tread(falls, manner, words="steps sideways")
+    return footsteps(falls, manner, words="steps sideways")
 
 
 def climb(
@@ -169,4 +169,4 @@ def climb(
         hips=3,
         chest=5,
     )
-    return tread(falls, manner, words="climbs", levels=True)
+    return footsteps(falls, manner, words="climbs", levels=True)
