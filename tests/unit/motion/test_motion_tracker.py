@@ -116,7 +116,10 @@ def test_an_impossible_lift_is_tried_again_slowed_and_called_a_fall() -> None:
 
 
 def test_pushes_are_asked_for_bounded_and_reported() -> None:
-    clip = standing(seconds=0.5)
+    calm, unused = tracked(standing(), root_assist=50.0)
+    assert calm.status == "tracked"
+    assert unused["root_assist"] == {"budget_n": 50.0, "peak_n": 0.0, "impulse_ns": 0.0}
+    clip = standing(seconds=0.5, rising=0.3)
     plain, spent = tracked(clip)
     assert spent["root_assist"] == {"budget_n": 0.0, "peak_n": 0.0, "impulse_ns": 0.0}
     pushed, more = tracked(clip, root_assist=50.0)

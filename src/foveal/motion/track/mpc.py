@@ -1,10 +1,10 @@
 """The physics tracker: cross-entropy predictive control of servo targets, in MuJoCo.
 
 Ten times a second the tracker samples offsets to the reference's hinge targets, simulates each
-candidate for 0.6 s, keeps the best tenth, and applies the first 0.1 s of their mean, or of the
-plan as it was, or of the best candidate, whichever costs least: what stands still is not shaken.
-No training. The offsets are continuous: a replan keeps the value that is applied at that moment,
-and moves only later knots. Trunk and legs are steered; the arms follow their servos.
+candidate for 0.6 s, keeps the best tenth, and applies the first 0.1 s of their mean; where the
+servos alone follow closely nothing is sampled, so that what stands still is not shaken. No
+training. The offsets are continuous: a replan keeps the value that is applied at that moment, and
+moves only later knots. Trunk and legs are steered; the arms follow their servos.
 
 Where it falls it goes back to the last stable moment and tries again, with more candidates, and
 then with the reference slowed down there, unless a foot is to leave the ground with none to stay:
