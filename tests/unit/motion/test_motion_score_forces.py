@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from foveal import motion
+from foveal.motion import rotations as rot
 from foveal.motion.body import to_mjcf
 from foveal.motion.metrics import balance, dynamics
 from foveal.motion.posecodes.points import read_scene
@@ -169,6 +170,42 @@ def test_a_push_to_the_left_moves_it_to_the_right():
     com = _com(clip)
     np.testing.assert_allclose(places[:, 1], -com[2] * 0.5 / G, atol=1e-6)
     np.testing.assert_allclose(places[:, 0], com[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_trunk_thrown_over_moves_the_zero_moment_point_back(axis):
+    times = _times(0.1, 60.0)
+    angle = 0.5 * 4.0 * (times - 0.05) ** 2  # about the centre of mass, at 4 rad/s^2
+    still = _figure(times, 60.0)
+    com, turns = _com(still), _about(axis, angle)
+    shift = com + rot.rotate(turns, still.root_positions - com) - still.root_positions
+    clip = _figure(times, 60.0, tuple(shift.T), turns)
+    points, touches = dynamics.touching_points(still, FLOOR)
+    needed = dynamics.needed_wrench(clip)
+    where = still.positions[0] + still.skeleton.centers - com
+    inertia = still.skeleton.masses @ (where[:, 2] ** 2 + where[:, 1 - axis] ** 2)
+    assert needed.torque[:, axis] == pytest.approx(4.0 * inertia, rel=0.1)
+    moved = balance.pressure_points(clip, needed, points, touches) - com[:2]
+    # thrown forward (about +y) it is pushed behind, thrown to the right (+x) at the left
+    sign = -1.0 if axis == 1 else 1.0
+    assert moved[:, 1 - axis] == pytest.approx(sign * 4.0 * inertia / (70 * G), rel=0.1)
+    assert moved[:, axis] == pytest.approx(0.0, abs=2e-3)
+
+
+def test_a_floor_at_another_height_changes_nothing():
+    times = _times(0.5, 60.0)
+    push = 0.5 * 0.2 * times**2
+    low = motion.score(_figure(times, 60.0, (push, 0, 0)))
+    high = motion.score(_figure(times, 60.0, (push, 0, 1.5)), scene={"floor": {"height": 1.5}})
+    assert high["zmp_margin"] == pytest.approx(low["zmp_margin"], abs=1e-9)
+    assert high["residual"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_hardly_any_weight_on_the_ground_has_no_pressure_point():
+    times = _times(0.1, 60.0)
+    for share, told in ((0.2, False), (0.3, True)):
+        clip = _figure(times, 60.0, (0, 0, -0.5 * (1 - share) * G * times**2))
+        assert (motion.score(clip)["zmp_margin"] is not None) is told
 
 
 def test_friction_ends_at_the_cone():

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from foveal import motion
@@ -72,7 +72,7 @@ def _scores(clip, reference, **more):
     yaw=st.floats(-math.pi, math.pi), x=st.floats(-20, 20), y=st.floats(-20, 20),
     up=st.floats(-3, 3),
 )  # fmt: skip
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, deadline=None, phases=(Phase.explicit, Phase.generate))
 def test_a_turned_and_moved_world_changes_nothing(name, yaw, x, y, up):
     bad, clip = _noisy(name)
     shift = np.array([x, y, up])

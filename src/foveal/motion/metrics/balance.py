@@ -36,7 +36,7 @@ def margin(point: Array, corners: Array) -> float:
     """Signed distance of a point (2,) to the border of a hull, m: positive inside."""
     x, y = float(point[0]), float(point[1])
     ends = [(float(a), float(b)) for a, b in corners]
-    gap, inside = math.inf, len(ends) > 2
+    gap, inside = math.inf, True
     for (ax, ay), (bx, by) in zip(ends, ends[1:] + ends[:1], strict=True):
         dx, dy, px, py = bx - ax, by - ay, x - ax, y - ay
         share = min(max((px * dx + py * dy) / max(dx * dx + dy * dy, 1e-18), 0.0), 1.0)
