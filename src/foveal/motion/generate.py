@@ -77,7 +77,7 @@ def generate(
     Raises:
         ArgumentError: empty instruction, or an argument out of range.
         ProviderError: the provider does not know what to do, or fails before the first keyframe.
-        UnsupportedError: `scene` with a provider that is no chat model or with `track="mpc"`.
+        UnsupportedError: `scene` with a provider that is no chat model.
         MissingExtraError: `track="mpc"` without MuJoCo, a chat model without mink.
 
     Source: Zhang et al., "FreeMotion: MoCap-Free Human Motion Synthesis with Multimodal Large
@@ -104,11 +104,6 @@ def generate(
         raise ArgumentError(f"generate: instruction is {instruction!r}, must be words")
     direction: Direction | None = None
     if isinstance(provider, ChatModel):
-        if scene is not None and track != "kinematic":
-            raise UnsupportedError(
-                f"generate: track is {track!r} with a scene, must be 'kinematic'; the physics "
-                "tracker knows only the empty floor"
-            )
         plan, direction = plan_with_model(
             instruction.strip(),
             provider,
@@ -151,6 +146,7 @@ def generate(
             clip,
             seed=seed,
             num_samples=num_samples,
+            scene=scene,
             time_budget_s=time_budget_s,
             progress=progress,
         )

@@ -423,10 +423,17 @@ def test_fast_mode_marks_what_does_not_hold(skeleton, small) -> None:
     assert "keyframe 1: fact fails: left hand above head" in direction.marks
 
 
+def test_the_simulated_figure_is_in_the_scene(sit, small) -> None:
+    clip = motion.generate(
+        "sit down", provider=CallbackModel(sit), scene=SEAT, limits=small, num_samples=8
+    )
+    assert clip.status == "tracked"
+    assert clip.root_positions[-1, 2] > SEAT["seat"]["box"][1][2]
+    assert clip.root_positions[-1, 0] < -0.2  # over the seat's front edge
+
+
 def test_arguments_that_do_not_fit_are_named(wave, small) -> None:
     model = CallbackModel(wave)
-    with pytest.raises(UnsupportedError, match=r"track is 'mpc' with a scene, must be 'kinematic'"):
-        motion.generate("sit", provider=model, scene=SEAT)
     with pytest.raises(UnsupportedError, match=r"scene is .*, must be None with Scripted"):
         motion.generate("sit", scene=SEAT, track="kinematic")
     for name, value in (("mode", "fast"), ("limits", small), ("constraints", Constraints())):
