@@ -208,6 +208,33 @@ def test_hardly_any_weight_on_the_ground_has_no_pressure_point():
         assert (motion.score(clip)["zmp_margin"] is not None) is told
 
 
+def test_worst_and_mean_are_told_apart():
+    times = _times(1.0, 60.0)
+    # a fall that gains its acceleration: 1 - t of the weight is carried by nothing
+    scores = motion.score(_figure(times, 60.0, (0, 0, 3.0 - G * times**3 / 6)))
+    assert scores["residual"] == pytest.approx(0.5, abs=0.01)
+    assert scores["residual_p95"] == pytest.approx(0.95, abs=0.03)
+    raised = 1.5 * times  # arms to the front: the weight goes forward, away from the heels
+    arms = _figure(times, 60.0, left_shoulder_flexion=raised, right_shoulder_flexion=raised)
+    scores = motion.score(arms)
+    assert scores["com_margin"] == pytest.approx(_com(arms)[0] - HEEL)
+    com = arms.skeleton.center_of_mass(arms.positions, arms.world_rotations)
+    assert com[-1, 0] > com[0, 0] + 0.01
+
+
+def test_a_landing_is_explained_by_the_contact_that_follows():
+    times = _times(1.0, 60.0)
+    left = np.maximum(0.5 - times, 0.0)
+    height = 3.5 * left - 0.5 * G * left**2  # a flight that comes down at 3.5 m/s, and stops
+    assert height.min() == 0.0
+    clip = _figure(times, 60.0, (0, 0, height))
+    points, touches = dynamics.touching_points(clip, FLOOR)
+    bare = np.hypot(*dynamics.residuals(clip, dynamics.needed_wrench(clip), points, touches))
+    assert bare.max() > 0.5
+    scores = motion.score(clip)
+    assert scores["residual"] < 0.3 * bare.mean()
+
+
 def test_friction_ends_at_the_cone():
     times = _times(0.5, 60.0)
 
