@@ -153,7 +153,7 @@ def generate(
         details |= spent
     elif progress is not None:
         progress(1.0)
-    scores = score(clip)
+    scores = score(clip, forces=False)
     details |= {
         "status": clip.status,
         "predicates": scores["predicates"],

@@ -17,6 +17,17 @@ _UNITS = {
     "ground_penetration": ", m",
     "tracking_error": ", m",
     "limit_violation": ", rad",
+    "skate_fraction": " of the frames in contact",
+    "penetration_mean": ", m",
+    "contact_float": ", m",
+    "contact_float_max": ", m",
+    "jerk_p95": ", m/s³",
+    "com_distance": ", m",
+    "com_margin": ", m",
+    "zmp_distance": ", m",
+    "zmp_margin": ", m",
+    "residual": ", of the weight",
+    "residual_p95": ", of the weight",
 }
 _COLOURS = ("#d04a35", "#2f9e5b", "#2f6fd0", "#0b6e6e", "#b4791a")
 

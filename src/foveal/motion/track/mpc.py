@@ -227,6 +227,9 @@ class _Run:
         clip, steps = self._clip, self.reference.steps
         path = np.concatenate([self.reference.start[None], *(b.states for b in self._blocks)])
         phases = np.concatenate([[0.0], *(b.phases for b in self._blocks)])
+        broken = np.flatnonzero(~np.isfinite(path).all(axis=1))
+        if len(broken):  # it fell before: what was left last is held
+            path[broken[0] :] = path[broken[0] - 1]
         slowed = bool((np.diff(phases) < 1.0 - 1e-9).any())
         status = "tracked" if self.fallen is None else f"fell at t={self.fallen:.2f} s"
         if self.exhausted:
