@@ -55,8 +55,8 @@ def generate(
             shows what came of each; "fast" asks once for all.
         constraints: Of a chat model: own keyframes, a duration, a path, cycles.
         limits: Of a chat model: where it ends if the model does not end it.
-        scene: Of a chat model: surfaces by name or an MJCF file, see `load_scene`; None is the
-            empty floor. Needs `track="kinematic"`.
+        scene: Of the scripted provider and of chat models: surfaces by name or an MJCF file, see
+            `load_scene`. None is the empty floor, or what a scripted action needs ("sit on chair").
         track: "mpc" simulates the figure in MuJoCo and steers it with sampled control (needs the
             `motion` extra); "kinematic" is immediate, without physics.
         seed: Seed of the sampled control, >= 0; "kinematic" gives the same clip for any.
@@ -77,7 +77,7 @@ def generate(
     Raises:
         ArgumentError: empty instruction, or an argument out of range.
         ProviderError: the provider does not know what to do, or fails before the first keyframe.
-        UnsupportedError: `scene` with a provider that is no chat model.
+        UnsupportedError: `scene` with a provider of your own that is no chat model.
         MissingExtraError: `track="mpc"` without MuJoCo, a chat model without mink.
 
     Source: Zhang et al., "FreeMotion: MoCap-Free Human Motion Synthesis with Multimodal Large
@@ -98,8 +98,9 @@ def generate(
     if time_budget_s is not None and not time_budget_s > 0:
         raise ArgumentError(f"generate: time_budget_s is {time_budget_s}, must be > 0 or None")
     started = time.perf_counter()
+    world = scene
     if provider is None:
-        provider = Scripted(careful=track == "mpc")
+        provider, scene = Scripted(careful=track == "mpc", scene=scene), None
     if not isinstance(instruction, str) or not instruction.strip():
         raise ArgumentError(f"generate: instruction is {instruction!r}, must be words")
     direction: Direction | None = None
@@ -146,7 +147,7 @@ def generate(
             clip,
             seed=seed,
             num_samples=num_samples,
-            scene=scene,
+            scene=plan.scene if world is None else world,
             time_budget_s=time_budget_s,
             progress=progress,
         )
@@ -191,7 +192,7 @@ def _planned(
     if scene is not None:
         raise UnsupportedError(
             f"generate: scene is {scene!r}, must be None with {type(provider).__name__}, which "
-            "knows only the empty floor; pass a chat model as provider"
+            "has a scene of its own; say motion.Scripted(scene=...), or pass a chat model"
         )
     given = {"mode": mode, "constraints": constraints, "limits": limits}
     for name, value in given.items():

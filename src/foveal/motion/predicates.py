@@ -1,7 +1,8 @@
 """Geometric facts that must hold if a clip shows what was asked: no model judges it.
 
 Lengths are for a figure of 1.7 m and scale with its height. Each fact is looked for anywhere in
-the clip, so a clip of several actions is checked for each of them.
+the clip, so a clip of several actions is checked for each of them. Forward and left are the
+figure's own, as its pelvis faces in each frame, whichever way it went.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,17 @@ def _axis(clip: Clip, name: str, axis: int) -> Array:
     return rot.rotate(clip.world_rotations[:, clip.skeleton.body(name)], np.eye(3)[axis])
 
 
+def _facing(clip: Clip) -> tuple[Array, Array]:
+    """Forward and left of the pelvis in each frame, level and of unit length (frames, 3)."""
+    ahead = _axis(clip, "pelvis", 0) * np.array([1.0, 1.0, 0.0])
+    ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
+    return ahead, np.stack([-ahead[:, 1], ahead[:, 0], np.zeros(len(ahead))], axis=1)
+
+
+def _along(vectors: Array, axes: Array) -> Array:
+    return np.sum(vectors * axes, axis=1)
+
+
 def _clearance(clip: Clip, side: Side) -> Array:
     points = clip.skeleton.sole_points(clip.positions, clip.world_rotations, side)
     return points[..., 2].min(axis=1)
@@ -51,7 +63,8 @@ def hand_above_head(clip: Clip, side: Side) -> bool:
     head = _point(clip, "head")
     hand = _at(clip, f"{side}_hand")
     up = hand[:, 2] > head[:, 2]
-    return bool(up.any() and np.ptp(hand[up, 1]) > 0.08 * _height_scale(clip))
+    aside = _along(hand - head, _facing(clip)[1])
+    return bool(up.any() and np.ptp(aside[up]) > 0.08 * _height_scale(clip))
 
 
 def both_hands_above_head(clip: Clip, side: Side) -> bool:
@@ -67,7 +80,8 @@ def torso_pitched(clip: Clip, side: Side) -> bool:
     """The chest is pitched forward by more than 30 degrees."""
     del side
     up = _axis(clip, "chest", 2)
-    return bool(np.degrees(np.arctan2(up[:, 0], up[:, 2])).max() > 30.0)
+    ahead = _along(up, _facing(clip)[0])
+    return bool(np.degrees(np.arctan2(ahead, up[:, 2])).max() > 30.0)
 
 
 def pelvis_lowered(clip: Clip, side: Side) -> bool:
@@ -87,11 +101,11 @@ def both_feet_off_ground(clip: Clip, side: Side) -> bool:
 
 
 def moved_forward(clip: Clip, side: Side) -> bool:
-    """The pelvis ends at least 0.4 m further forward, and both feet were lifted."""
+    """The pelvis goes at least 0.4 m the way that it faces, and both feet were lifted."""
     del side
-    x = _at(clip, "pelvis")[:, 0]
+    went = _along(np.diff(_at(clip, "pelvis"), axis=0), _facing(clip)[0][1:]).sum()
     lifted = all(_clearance(clip, s).max() > 0.02 * _height_scale(clip) for s in SIDES)
-    return bool(x[-1] - x[0] > 0.4 * _height_scale(clip) and lifted)
+    return bool(went > 0.4 * _height_scale(clip) and lifted)
 
 
 def feet_lifted_in_turn(clip: Clip, side: Side) -> bool:
@@ -105,7 +119,8 @@ def feet_lifted_in_turn(clip: Clip, side: Side) -> bool:
 def foot_kicked(clip: Clip, side: Side) -> bool:
     """The foot of that side is 0.3 m in front of the other one and 0.12 m off the floor."""
     other: Side = "right" if side == "left" else "left"
-    ahead = _at(clip, f"{side}_foot")[:, 0] - _at(clip, f"{other}_foot")[:, 0]
+    gap = _at(clip, f"{side}_foot") - _at(clip, f"{other}_foot")
+    ahead = _along(gap, _facing(clip)[0])
     k = _height_scale(clip)
     return bool(((ahead > 0.3 * k) & (_clearance(clip, side) > 0.12 * k)).any())
 
@@ -114,10 +129,11 @@ def hands_punched(clip: Clip, side: Side) -> bool:
     """Each wrist is once 0.38 m ahead of the chest at shoulder height (within 0.25 m)."""
     del side
     k, chest = _height_scale(clip), _at(clip, "chest") + np.array([0.0, 0.0, 0.13])
-    reached = []
+    reached, forward = [], _facing(clip)[0]
     for s in SIDES:
         gap = _at(clip, f"{s}_hand") - chest
-        reached.append(bool(((gap[:, 0] > 0.38 * k) & (np.abs(gap[:, 2]) < 0.25 * k)).any()))
+        far = _along(gap, forward) > 0.38 * k
+        reached.append(bool((far & (np.abs(gap[:, 2]) < 0.25 * k)).any()))
     return all(reached)
 
 
@@ -131,8 +147,8 @@ def trunk_turned(clip: Clip, side: Side) -> bool:
 def trunk_leaned(clip: Clip, side: Side) -> bool:
     """The chest leans to that side by more than 20 degrees."""
     up = _axis(clip, "chest", 2)
-    lean = np.degrees(np.arctan2(up[:, 1], up[:, 2])) * (1.0 if side == "left" else -1.0)
-    return bool(lean.max() > 20.0)
+    lean = np.degrees(np.arctan2(_along(up, _facing(clip)[1]), up[:, 2]))
+    return bool((lean * (1.0 if side == "left" else -1.0)).max() > 20.0)
 
 
 def hand_at_mouth(clip: Clip, side: Side) -> bool:
@@ -153,15 +169,17 @@ PREDICATES: dict[str, Callable[[Clip, Side], bool]] = {
 
 
 def check_predicates(clip: Clip) -> dict[str, bool]:
-    """Evaluate the predicate of every action of a clip, and that it ends upright.
+    """Evaluate the predicate of every action of a clip, and that it ends upright if it should.
 
-    An action that the library does not have cannot be checked and is left out.
+    An action that has none here cannot be checked and is left out; `posecodes.check` has facts.
 
     Returns: "action (side): predicate" to its truth.
     """
-    from foveal.motion.director.library import ACTIONS
+    from foveal.motion.director.library import ACTIONS, MOTIONS
 
-    out = {"ends upright": upright(clip, "left")}
+    last = MOTIONS.get(clip.actions[-1][0]) if clip.actions else None
+    standing = last is None or last.ends == "standing"
+    out = {"ends upright": upright(clip, "left")} if standing else {}
     for name, side in clip.actions:
         if name in ACTIONS:
             predicate = ACTIONS[name].predicate

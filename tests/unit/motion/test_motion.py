@@ -13,6 +13,7 @@ from foveal.motion import rotations as rot
 from foveal.motion.export.bvh import bvh_frames, to_bvh
 from foveal.motion.export.glb import to_glb
 from foveal.motion.inbetween import resolve
+from foveal.motion.predicates import check_predicates, torso_pitched
 from foveal.motion.skeleton import SIDES
 
 
@@ -38,8 +39,10 @@ def test_bad_instructions_are_refused():
         motion.generate(" ", track="kinematic")
     with pytest.raises(ProviderError, match="juggle"):
         motion.generate("juggle", track="kinematic")
-    with pytest.raises(UnsupportedError, match="scene"):
+    with pytest.raises(ArgumentError, match=r"scene is 'box\.xml', must be an MJCF file"):
         motion.generate("wave", scene="box.xml", track="kinematic")
+    with pytest.raises(UnsupportedError, match="scene is 'box"):
+        motion.generate("wave", scene="box.xml", provider=motion.Scripted(), track="kinematic")
 
 
 def test_output_is_read_only_and_deterministic():
@@ -156,3 +159,30 @@ def test_weight_is_over_the_standing_foot_while_the_other_is_in_the_air():
     foot = clip.positions[:, clip.skeleton.body("left_foot")]
     assert single.sum() > 10
     assert np.abs(com[single, 1] - foot[single, 1]).mean() < 0.05
+
+
+@pytest.mark.parametrize("degrees", [90.0, -135.0])
+@pytest.mark.parametrize("name", [*motion.ACTIONS])
+def test_which_way_it_faces_changes_no_predicate(name, degrees):
+    clip = motion.generate(name, track="kinematic")
+    half = np.radians(degrees) / 2
+    turn = np.array([np.cos(half), 0.0, 0.0, np.sin(half)])
+    turned = replace(
+        clip,
+        root_positions=rot.rotate(turn[None], clip.root_positions),
+        root_rotations=rot.multiply(turn[None], clip.root_rotations),
+    )
+    assert check_predicates(turned) == check_predicates(clip)
+
+
+def test_what_comes_after_a_turn_is_judged_by_the_way_it_faces():
+    clip = motion.generate("walk to the left, then bow", track="kinematic")
+    assert motion.score(clip)["predicate_failures"] == 0
+    still = motion.generate("walk to the left, then stand", track="kinematic")
+    assert not torso_pitched(still, "right")
+
+
+def test_who_sits_need_not_end_upright():
+    assert "ends upright" not in check_predicates(motion.generate("sit", track="kinematic"))
+    both = check_predicates(motion.generate("sit, then walk", track="kinematic"))
+    assert both["ends upright"]

@@ -167,3 +167,15 @@ def test_flight_is_known_before_it_begins() -> None:
     assert reference.flies(flying[0] - 50, 0.6)
     assert not reference.flies(0.0, 0.05)
     assert not reference.flies(flying[-1] + 20, 0.6)
+
+
+def test_what_a_script_needs_is_there_under_physics() -> None:
+    clip = motion.generate("step up 12 cm", num_samples=8, time_budget_s=0.01)
+    assert "time budget ended first" in clip.status
+    scene = motion.Scripted().plan("step up 12 cm").scene
+    assert scene is not None
+    assert max(surface.height for surface in scene.values()) == pytest.approx(0.12)
+    again = motion.Scripted().plan("step up 12 cm, then step up 30 cm").scene
+    assert again is not None
+    assert {round(surface.height, 2) for surface in again.values()} == {0.0, 0.12, 0.3}
+    assert motion.Scripted().plan("wave").scene == {"floor": again["floor"]}

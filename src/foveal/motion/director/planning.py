@@ -27,7 +27,8 @@ _LONGEST = 5  # words of an action's name
 def known_action(instruction: str, scene: Scene) -> tuple[str, Side | None] | None:
     """Return the one action of the fact list that an English instruction names, and its side.
 
-    None if it names none or several, or if the scene lacks what the action needs.
+    None if it names none or several, or if the scene lacks what the action needs. Words that name
+    things of the scene are no actions.
     """
     words = "".join(c if c.isalnum() else " " for c in instruction.lower()).split()
     found: list[tuple[str, int, int]] = []
@@ -36,6 +37,8 @@ def known_action(instruction: str, scene: Scene) -> tuple[str, Side | None] | No
             if any(i < end and start < i + length for _, start, end in found):
                 continue
             phrase = " ".join(words[i : i + length])
+            if phrase in scene:  # a thing there, such as a box, and nothing that is done
+                continue
             for name in dict.fromkeys([phrase, stem(phrase) or phrase]):
                 try:
                     found.append((find_action(name).name, i, i + length))

@@ -19,6 +19,7 @@ from foveal.motion.director.planning import known_action
 from foveal.motion.director.pose import from_keyframe, points
 from foveal.motion.director.scene_facts import load_scene
 
+BOX = {"box": {"box": [[0.2, -0.4, 0.0], [0.9, 0.4, 0.12]]}}
 SEAT = {"seat": {"box": [[-0.75, -0.3, 0.0], [-0.2, 0.3, 0.45]]}}
 FLOOR = load_scene(None)
 
@@ -435,7 +436,7 @@ def test_the_simulated_figure_is_in_the_scene(sit, small) -> None:
 def test_arguments_that_do_not_fit_are_named(wave, small) -> None:
     model = CallbackModel(wave)
     with pytest.raises(UnsupportedError, match=r"scene is .*, must be None with Scripted"):
-        motion.generate("sit", scene=SEAT, track="kinematic")
+        motion.generate("sit", scene=SEAT, provider=motion.Scripted(), track="kinematic")
     for name, value in (("mode", "fast"), ("limits", small), ("constraints", Constraints())):
         with pytest.raises(ArgumentError, match=rf"{name} is .*, must be None with Scripted"):
             motion.generate("wave", track="kinematic", **{name: value})
@@ -467,6 +468,9 @@ def test_limits_are_checked(name, value) -> None:
         ("sit down", None, ("sit", None)),
         ("sit down on the chair", SEAT, ("sit on chair", None)),
         ("bow and then wave", None, None),
+        ("step up onto the box", BOX, None),
+        ("wave at the box", BOX, ("wave", None)),
+        ("box", None, ("boxing", None)),
         ("挥手", None, None),
         ("knit a jumper", None, None),
         ("sit on chair", None, None),

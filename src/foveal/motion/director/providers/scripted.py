@@ -1,6 +1,6 @@
 """Plan from the hand-written action library: no model, no network, deterministic."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +16,19 @@ from foveal.motion.skeleton import Side
 
 @dataclass(frozen=True)
 class Plan:
-    """What a provider decided: keyframes, and the library actions they are meant to show."""
+    """What a provider decided.
+
+    Attributes:
+        keyframes: The keyframes.
+        actions: Library actions that they are meant to show.
+        provider: Who decided.
+        scene: Surfaces that they count on, for the physics tracker; None is the floor alone.
+    """
 
     keyframes: tuple[Keyframe, ...]
     actions: tuple[tuple[str, Side], ...] = ()
     provider: str = "scripted"
+    scene: Scene | None = None
 
 
 class Scripted:
@@ -70,7 +78,8 @@ class Scripted:
             if ends == "standing":
                 place = place.after(keys[-1])
         keys[-1] = replace(keys[-1], finished=True)
-        return Plan(tuple(keys), tuple((one.name, one.side) for one in asked))
+        actions: tuple[tuple[str, Side], ...] = tuple((one.name, one.side) for one in asked)
+        return Plan(tuple(keys), actions, scene=_all_of(scenes))
 
     def _make(self, one: Asked, scene: Scene, place: Place) -> tuple[list[Keyframe], Ends]:
         natural = MOTIONS.get(one.name)
@@ -84,6 +93,16 @@ class Scripted:
         if self._scene is None:
             return load_scene(DEFAULTS.get(name))
         return self._scene
+
+
+def _all_of(scenes: Sequence[Scene]) -> Scene:
+    """Return every surface of some scenes; those that share a name but are not alike are kept."""
+    out: Scene = {"floor": scenes[0]["floor"]}
+    for scene in scenes:
+        for name, surface in scene.items():
+            if surface not in out.values():
+                out[name if name not in out else f"{name} {len(out)}"] = surface
+    return out
 
 
 def _ground(scene: Scene) -> float:
