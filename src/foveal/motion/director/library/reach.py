@@ -97,19 +97,18 @@ def reach(side: Side, hand: Hand, chest: tuple[Array, Array]) -> dict[str, float
         aside = np.cross(along, _Y)
     aside /= np.linalg.norm(aside)
     bent = math.pi - inner
-    best: tuple[float, Array, Array] | None = None
+    elbow = rot.from_axis_angle(_Y, np.array(-bent))
+    least, shoulder = math.inf, np.zeros(3)
     for swivel in _SWIVELS:
         out = rot.rotate(rot.from_axis_angle(along, np.array(math.radians(swivel))), aside)
         bone = math.cos(near) * along + math.sin(near) * out
         fore = (far * along - upper * bone) / lower
         angles, excess = _shoulder(body, side, bone, fore, out)
         cost = excess + 1e-4 * abs(swivel)
-        if best is None or cost < best[0] - 1e-9:
-            best = cost, angles, rot.from_axis_angle(_Y, np.array(-bent))
+        if cost < least - 1e-9:
+            least, shoulder = cost, angles
         if excess < 1e-6:
             break
-    assert best is not None
-    shoulder, elbow = best[1], best[2]
     out_angles = {
         f"{side}_clavicle_elevation": elevation,
         f"{side}_clavicle_protraction": protraction,
@@ -122,7 +121,7 @@ def reach(side: Side, hand: Hand, chest: tuple[Array, Array]) -> dict[str, float
     if hand.palm is not None:
         facing = np.array(hand.palm)
         facing = rot.rotate(rot.conjugate(chest[1]), facing) if hand.world else outward * facing
-        arm = rot.multiply(girdle, rot.multiply(_turn(sign, best[1]), elbow))
+        arm = rot.multiply(girdle, rot.multiply(_turn(sign, shoulder), elbow))
         local = rot.rotate(rot.conjugate(arm), facing)
         out_angles[f"{side}_wrist_rotation"] = math.atan2(float(local[0]), -sign * float(local[1]))
     for name, value in out_angles.items():
